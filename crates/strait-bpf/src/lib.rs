@@ -1,0 +1,17 @@
+//! What seccomp-BPF programs mean.
+//!
+//! A [`Program`] is a list of classic BPF instructions that the kernel would accept as a filter;
+//! nothing else can be one. Running it over a [`SeccompData`] gives an [`Action`].
+//!
+//! The crate does no I/O and shares no code with the compiler whose output it judges.
+#![forbid(unsafe_code)]
+
+mod action;
+mod data;
+mod insn;
+mod program;
+
+pub use action::Action;
+pub use data::SeccompData;
+pub use insn::Insn;
+pub use program::{Program, ProgramError};

@@ -1,0 +1,3 @@
+//! Project chores.
+#![forbid(unsafe_code)]
+fn main() {}
