@@ -26,12 +26,15 @@ impl std::error::Error for UnknownSyscall {}
 impl Syscall {
     /// Every known call, by name.
     pub fn all() -> impl ExactSizeIterator<Item = Syscall> {
-        (0..TABLE.len()).map(|i| Syscall(i as u16))
+        (0..u16::try_from(TABLE.len()).unwrap_or(u16::MAX)).map(Syscall)
     }
 
     /// The call of that name.
     pub fn from_name(name: &str) -> Option<Syscall> {
-        TABLE.binary_search_by(|row| row.0.cmp(name)).ok().map(|i| Syscall(i as u16))
+        TABLE
+            .binary_search_by(|row| row.0.cmp(name))
+            .ok()
+            .map(|i| Syscall(u16::try_from(i).unwrap_or(u16::MAX)))
     }
 
     /// The kernel's name of the call.

@@ -1,0 +1,97 @@
+//! The one command that passes the tests on a fresh machine: it installs what they need, or says
+//! what is missing, and runs everything.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::Result;
+
+use crate::{cargo, succeed};
+
+/// Debian packages that the tests use, each with a file that shows it to be installed.
+const PACKAGES: &[(&str, &str)] = &[
+    ("binutils", "/usr/bin/as"),
+    ("clang", "/usr/bin/clang"),
+    ("curl", "/usr/bin/curl"),
+    ("fzf", "/usr/bin/fzf"),
+    ("gcc", "/usr/bin/gcc"),
+    ("git", "/usr/bin/git"),
+    ("libc6-dev", "/usr/include/x86_64-linux-gnu/sys/syscall.h"),
+    ("libseccomp-dev", "/usr/include/seccomp.h"),
+    ("linux-libc-dev", "/usr/include/linux/seccomp.h"),
+    ("llvm", "/usr/bin/llvm-strip"),
+    ("man-db", "/usr/bin/man"),
+    ("nginx-light", "/usr/sbin/nginx"),
+    ("python3", "/usr/bin/python3"),
+    ("redis-server", "/usr/bin/redis-server"),
+    ("redis-tools", "/usr/bin/redis-cli"),
+    ("sqlite3", "/usr/bin/sqlite3"),
+    ("strace", "/usr/bin/strace"),
+    ("util-linux", "/usr/bin/setpriv"),
+    ("z3", "/usr/bin/z3"),
+];
+
+/// `cargo xtask test [ARGS…]`.
+pub fn run(args: &[String]) -> Result<()> {
+    install();
+    let nextest = cargo()
+        .args(["nextest", "--version"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success());
+    if nextest {
+        succeed(cargo().args(["nextest", "run", "--workspace", "--all-targets"]).args(args))?;
+        // nextest does not run documentation examples.
+        succeed(cargo().args(["test", "--quiet", "--workspace", "--doc"]))
+    } else {
+        eprintln!("xtask: cargo-nextest is not installed; `cargo test` runs the tests instead");
+        succeed(cargo().args(["test", "--workspace"]).args(args))
+    }
+}
+
+/// Installs the packages that are missing where that is possible, and names those that stay
+/// missing: the tests that need them skip, each with a line of its own.
+fn install() {
+    let missing = || -> Vec<&str> {
+        let absent = PACKAGES.iter().filter(|(_, file)| !Path::new(file).exists());
+        absent.map(|(package, _)| *package).collect()
+    };
+    let wanted = missing();
+    if wanted.is_empty() {
+        return;
+    }
+    if can_install() {
+        eprintln!("xtask: installing {}", wanted.join(" "));
+        let apt = |arguments: &[&str]| {
+            let mut command = Command::new("apt-get");
+            command.env("DEBIAN_FRONTEND", "noninteractive").arg("-qq").args(arguments);
+            command.stdin(Stdio::null()).stdout(Stdio::null());
+            command.status().is_ok_and(|status| status.success())
+        };
+        // One that cannot be had must not keep the others away: all at once, then one by one.
+        let options = ["install", "-y", "--no-install-recommends"];
+        apt(&["update"]);
+        if !apt(&[&options[..], &wanted].concat()) {
+            for package in &wanted {
+                apt(&[&options[..], &[package]].concat());
+            }
+        }
+    }
+    let missing = missing();
+    if !missing.is_empty() {
+        let _ = writeln!(
+            std::io::stderr(),
+            "xtask: not installed, so tests that need them will SKIP: {}",
+            missing.join(" ")
+        );
+    }
+}
+
+/// Whether this is root on a system with Debian's package tools.
+fn can_install() -> bool {
+    let root = std::fs::read_to_string("/proc/self/status")
+        .is_ok_and(|status| status.lines().any(|line| line.starts_with("Uid:\t0\t0\t")));
+    root && Path::new("/usr/bin/apt-get").exists()
+}
