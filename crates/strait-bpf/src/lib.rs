@@ -12,6 +12,6 @@ mod insn;
 mod program;
 
 pub use action::Action;
-pub use data::SeccompData;
-pub use insn::Insn;
-pub use program::{Program, ProgramError};
+pub use data::{ByteOrder, SeccompData};
+pub use insn::{Alu, Cell, Insn, InsnError, Jump, Op, Operand};
+pub use program::{Program, ProgramError, Run};
