@@ -1,1 +1,11 @@
-//! To be written.
+//! Safe wrappers of the kernel interfaces that Strait uses.
+//!
+//! This is the only crate of the workspace that contains `unsafe`. Each module wraps one
+//! interface, is small, and states what the kernel promises and what it asks for.
+
+mod before_exec;
+pub mod child;
+pub mod command;
+pub mod seccomp;
+mod shared;
+mod signal;

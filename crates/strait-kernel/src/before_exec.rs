@@ -1,0 +1,171 @@
+//! What a child does between fork and exec: the child's side of [`crate::child`].
+//!
+//! Nothing here allocates, locks or unwinds: the parent may have had other threads, whose locks
+//! stay taken for ever in the child. After the filter is loaded the only call is execve.
+
+use std::ffi::c_char;
+use std::mem::MaybeUninit;
+use std::os::fd::RawFd;
+use std::ptr;
+
+use crate::child::EXEC_MARKER;
+use crate::seccomp::{self, errno};
+use crate::shared::{Exchange, Step};
+use crate::signal;
+
+/// What the child needs, all of it made before the fork.
+pub(crate) struct Plan<'a> {
+    pub(crate) path: *const c_char,
+    pub(crate) arguments: *const *const c_char,
+    pub(crate) environment: *const *const c_char,
+    pub(crate) streams: [RawFd; 3],
+    pub(crate) channel: RawFd,
+    pub(crate) parents_end: RawFd,
+    pub(crate) exchange: &'a Exchange,
+    pub(crate) mask: libc::sigset_t,
+    pub(crate) sigchld_ignored: bool,
+}
+
+impl Plan<'_> {
+    /// The child's whole life.
+    ///
+    /// # Safety
+    /// To be called in a forked child only, whose copy of the address space holds what the plan
+    /// points to.
+    pub(crate) unsafe fn run(&self) -> ! {
+        // SAFETY: the descriptor is the child's copy of the parent's end, used by nobody else
+        // here; while it is open, the parent's death would not show.
+        unsafe { libc::close(self.parents_end) };
+        // SAFETY: as promised to this function.
+        let errno = unsafe { self.proceed() };
+        self.exchange.fail(errno);
+        die()
+    }
+
+    /// Goes through the steps; returns the errno of the one that failed.
+    ///
+    /// # Safety
+    /// As for `run`.
+    unsafe fn proceed(&self) -> i32 {
+        let mut byte = 0_u8;
+        loop {
+            // SAFETY: the buffer is one writable byte, as long as is said.
+            let got = unsafe { libc::read(self.channel, (&raw mut byte).cast(), 1) };
+            match got {
+                1 => break,
+                -1 if errno() == libc::EINTR => {}
+                // The parent is gone or does not want us.
+                _ => return libc::ECANCELED,
+            }
+        }
+        self.exchange.enter(Step::Streams);
+        for (fd, target) in self.streams.into_iter().zip(0..) {
+            if fd < 0 {
+                continue;
+            }
+            let done = if fd == target {
+                // SAFETY: clearing close-on-exec of a descriptor that the command owns.
+                unsafe { libc::fcntl(fd, libc::F_SETFD, 0) }
+            } else {
+                // SAFETY: duplicating a descriptor that the command owns; what the target was is
+                // a standard stream that the program shall not have.
+                unsafe { libc::dup2(fd, target) }
+            };
+            if done < 0 {
+                return errno();
+            }
+        }
+        self.reset_signals();
+        if let Some((fprog, order)) = self.exchange.order() {
+            if order.no_new_privs {
+                self.exchange.enter(Step::NoNewPrivs);
+                if let Err(errno) = seccomp::set_no_new_privs() {
+                    return errno;
+                }
+            }
+            self.exchange.enter(Step::Load);
+            match seccomp::seccomp(
+                libc::SECCOMP_SET_MODE_FILTER,
+                order.flags.into(),
+                ptr::from_ref(&fprog).cast(),
+            ) {
+                Ok(value) => {
+                    // From here on the only call is execve.
+                    if order.flags & LISTENER_FLAG != 0 {
+                        self.exchange.publish_listener(i32::try_from(value).unwrap_or(-1));
+                    }
+                }
+                Err(errno) => return errno,
+            }
+        }
+        self.exchange.enter(Step::Exec);
+        // SAFETY: path, arguments and environment are NUL-terminated strings and arrays closed by
+        // a null pointer (`Command`), alive as promised to this function. The registers behind
+        // the third are not looked at by the kernel.
+        unsafe {
+            libc::syscall(
+                libc::SYS_execve,
+                self.path,
+                self.arguments,
+                self.environment,
+                0_u64,
+                0_u64,
+                EXEC_MARKER,
+            )
+        };
+        errno()
+    }
+
+    /// Gives the program the signals as the parent had them: handlers become defaults (they are
+    /// code of the parent's), ignored ones stay, but for SIGPIPE, which Rust ignores and the
+    /// parent's parent most likely did not. Then the mask; what has come meanwhile is delivered.
+    fn reset_signals(&self) {
+        for signal in 1..=libc::SIGRTMAX() {
+            let mut action = MaybeUninit::<libc::sigaction>::zeroed();
+            // SAFETY: no new action is given, the old one is written to the pointer; a number
+            // that the C library keeps for itself is refused.
+            if unsafe { libc::sigaction(signal, ptr::null(), action.as_mut_ptr()) } != 0 {
+                continue;
+            }
+            // SAFETY: zeroed, then written by sigaction; zero is valid for every field.
+            let action = unsafe { action.assume_init() }.sa_sigaction;
+            let keep = action == libc::SIG_DFL || action == libc::SIG_IGN;
+            let disposition = match signal {
+                libc::SIGPIPE => libc::SIG_DFL,
+                libc::SIGCHLD if self.sigchld_ignored => libc::SIG_IGN,
+                _ if keep => continue,
+                _ => libc::SIG_DFL,
+            };
+            // SAFETY: neither disposition is a function of ours.
+            unsafe { libc::signal(signal, disposition) };
+        }
+        signal::restore_mask(&self.mask);
+    }
+}
+
+/// `SECCOMP_FILTER_FLAG_NEW_LISTENER` as the exchange holds it.
+const LISTENER_FLAG: u32 = 1 << 3;
+const _: () = assert!(LISTENER_FLAG as libc::c_ulong == libc::SECCOMP_FILTER_FLAG_NEW_LISTENER);
+
+/// Ends the child, also under a filter that denies every way to say so.
+fn die() -> ! {
+    // SAFETY: ending the process; nothing of it is needed any more.
+    unsafe { libc::syscall(libc::SYS_exit_group, 125) };
+    // SAFETY: as above, for a filter that lets only threads exit.
+    unsafe { libc::syscall(libc::SYS_exit, 125) };
+    loop {
+        // An instruction that the processor refuses: the kernel ends the process by a signal that
+        // no filter sees. The parent, told by the shared memory, kills it as well.
+        #[cfg(any(target_arch = "x86_64", target_arch = "x86"))]
+        // SAFETY: the instruction has no effect but the fault.
+        unsafe {
+            std::arch::asm!("ud2")
+        }
+        #[cfg(target_arch = "aarch64")]
+        // SAFETY: the instruction has no effect but the fault.
+        unsafe {
+            std::arch::asm!("udf #0")
+        }
+        std::hint::spin_loop();
+    }
+}

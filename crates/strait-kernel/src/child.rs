@@ -1,0 +1,522 @@
+//! A forked child that waits before exec, so that it can be watched and confined from outside
+//! before the first instruction of its program.
+//!
+//! Between fork and exec the child allocates nothing and locks nothing, as the caller may have
+//! had other threads. After its filter is loaded it makes one call, execve: whatever else it has
+//! to say it writes into memory that it shares with its parent.
+//!
+//! # The gate
+//! A policy may deny execve to the workload. So that the child's own exec does not have to be
+//! allowed for that, its filter may answer one execve by notification: the one that carries
+//! [`EXEC_MARKER`] in its sixth argument register, which the call does not use. The parent lets
+//! exactly the child's exec pass and closes the listener. From then on nobody holds one, and an
+//! execve with the marker fails with ENOSYS; every other execve is decided by the policy.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::process::ExitStatus;
+use std::thread;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType};
+use rustix::process::{
+    Pid, PidfdFlags, PidfdGetfdFlags, Signal, WaitId, WaitIdOptions, pidfd_getfd, pidfd_open,
+    pidfd_send_signal, waitid,
+};
+use strait_bpf::Program;
+
+use crate::before_exec::Plan;
+use crate::command::Command;
+use crate::seccomp::{self, Listener, LoadError, LoadOptions, Privileges};
+use crate::shared::{Order, Shared, Step};
+use crate::signal;
+
+/// What the child's own execve carries in its sixth argument register when there is a gate:
+/// `strait` and two zero bytes, read as a big-endian number.
+pub const EXEC_MARKER: u64 = 0x7374_7261_6974_0000;
+
+/// How a child is confined.
+#[derive(Clone, Copy, Debug)]
+pub struct Confinement<'a> {
+    /// The filter.
+    pub program: &'a Program,
+    /// How it is loaded.
+    pub options: LoadOptions,
+    /// Whether the filter answers the child's own execve by notification (see the module). If
+    /// not, it must allow execve, or the child cannot start its program.
+    pub gate: bool,
+}
+
+/// Why no child could be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ForkError {
+    /// Memory, sockets or descriptors for the talk with the child.
+    #[error("no means to talk to a child process; check the limits on open files and memory")]
+    Channel {
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// fork(2).
+    #[error("no child process could be made; check the limits on processes and memory")]
+    Fork {
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// pidfd_open(2), which Linux has since 5.3.
+    #[error(
+        "no pidfd of the child; this needs Linux 5.3 and a seccomp filter that permits pidfd_open"
+    )]
+    Pidfd {
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Why a child did not start its program. The program did not run, and the child is gone.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ExecError {
+    /// The file, or the interpreter or dynamic loader that it names, is not there.
+    #[error("program not found, or the interpreter that it names is missing: {}", path.display())]
+    NotFound {
+        /// The file.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// The kernel does not execute the file.
+    #[error("program cannot be executed: {}{}", path.display(), exec_hint(source))]
+    NotExecutable {
+        /// The file.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// The filter is not on the child.
+    #[error("the filter could not be loaded, so the program was not started")]
+    FilterNotLoaded {
+        /// Why.
+        #[source]
+        source: LoadError,
+    },
+    /// A standard stream could not be connected.
+    #[error("the program's standard streams could not be connected")]
+    Streams {
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// The child's exec waits for an answer that cannot be given.
+    #[error(
+        "the child's listener could not be taken over (pidfd_getfd needs Linux 5.6 and the right to trace the child), so the program was not started"
+    )]
+    Gate {
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// Somebody ended the child before it got to exec.
+    #[error("the child process ended before it could start the program ({status})")]
+    Died {
+        /// How it ended.
+        status: ExitStatus,
+    },
+    /// The talk with the child failed.
+    #[error("the child process could not be reached")]
+    Channel {
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl ExecError {
+    /// The exit status by which env(1) and container runtimes tell this: 127 not found, 126 not
+    /// executable, 125 for a failure that is not the program's.
+    pub fn exit_status(&self) -> u8 {
+        match self {
+            ExecError::NotFound { .. } => 127,
+            ExecError::NotExecutable { .. } => 126,
+            _ => 125,
+        }
+    }
+}
+
+/// A forked child that waits to be told what to load and to exec.
+///
+/// It stays what it is until [`PendingChild::exec`]: its pid can be put into maps, and it can be
+/// traced. When it is dropped, or its parent dies, the child ends without having run anything.
+#[derive(Debug)]
+pub struct PendingChild {
+    pid: Pid,
+    pidfd: OwnedFd,
+    /// The parent's end. The child's end is its only copy and closes on exec: the other side
+    /// hangs up when exec has happened or the child is dead, and not before.
+    channel: OwnedFd,
+    shared: Shared,
+    path: PathBuf,
+    /// Whether the child has been reaped, or is no longer ours to end.
+    done: bool,
+}
+
+/// A child that runs its program.
+#[derive(Debug)]
+pub struct Child {
+    pid: Pid,
+    pidfd: OwnedFd,
+}
+
+impl PendingChild {
+    /// Forks a child that waits.
+    ///
+    /// If SIGCHLD is ignored in this process it is set to its default here, as a process that
+    /// ignores it cannot learn how its children end; the child gets it back as it was.
+    ///
+    /// # Errors
+    /// If the kernel gives no process or no means to talk to it.
+    pub fn fork(command: &Command) -> Result<PendingChild, ForkError> {
+        let channel_error = |source: io::Error| ForkError::Channel { source };
+        let shared = Shared::new().map_err(channel_error)?;
+        let (channel, childs_end) = channel().map_err(channel_error)?;
+        let arguments = command.argument_pointers();
+        let environment = command.environment_pointers();
+        let sigchld_ignored = signal::unignore_sigchld();
+        // No handler of this process may run in the child, so all signals wait until it has set
+        // them to what its program shall find.
+        let mask = signal::block_all();
+        let plan = Plan {
+            path: command.c_path().as_ptr(),
+            arguments: arguments.as_ptr(),
+            environment: environment.as_ptr(),
+            streams: command.raw_streams(),
+            channel: childs_end.as_raw_fd(),
+            parents_end: channel.as_raw_fd(),
+            exchange: &shared,
+            mask,
+            sigchld_ignored,
+        };
+        // SAFETY: the child runs `Plan::run` alone, which never returns and makes only calls that
+        // are allowed between fork and exec in a process that had several threads.
+        let pid = match unsafe { libc::fork() } {
+            // SAFETY: this is the forked child, and the plan's pointers are to memory that its
+            // copy of the address space holds until exec.
+            0 => unsafe { plan.run() },
+            pid => pid,
+        };
+        let error = io::Error::last_os_error();
+        signal::restore_mask(&mask);
+        drop(childs_end);
+        let pid = match Pid::from_raw(pid.max(0)) {
+            Some(pid) => pid,
+            None => return Err(ForkError::Fork { source: error }),
+        };
+        match pidfd_open(pid, PidfdFlags::empty()) {
+            Ok(pidfd) => {
+                let path = command.path().to_owned();
+                Ok(PendingChild { pid, pidfd, channel, shared, path, done: false })
+            }
+            Err(errno) => {
+                drop(channel);
+                // The child sees the hang-up and ends by itself.
+                let _ = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty());
+                Err(ForkError::Pidfd { source: errno.into() })
+            }
+        }
+    }
+
+    /// The child's process id.
+    pub fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// A descriptor of the child.
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+
+    /// Lets the child load its filter, if it gets one, and exec, and waits until exec has
+    /// happened.
+    ///
+    /// The child may be traced by another thread or process meanwhile.
+    ///
+    /// # Errors
+    /// Why the program was not started; the child has ended then.
+    pub fn exec(mut self, confinement: Option<Confinement<'_>>) -> Result<Child, ExecError> {
+        self.start(confinement)?;
+        self.until_exec(confinement.is_some_and(|confinement| confinement.gate), &mut || Ok(()))?;
+        self.into_child()
+    }
+
+    /// Tells the child to go on.
+    fn start(&mut self, confinement: Option<Confinement<'_>>) -> Result<(), ExecError> {
+        if let Some(Confinement { program, options, gate }) = confinement {
+            let listener = if gate { seccomp::listener_flags(options.threads) } else { 0 };
+            // All flags are in the low 32 bits, which is what the kernel takes.
+            let flags = u32::try_from(seccomp::filter_flags(options) | listener).map_err(|_| {
+                ExecError::FilterNotLoaded { source: LoadError::from_errno(libc::EINVAL) }
+            })?;
+            let no_new_privs = options.privileges == Privileges::NoNew;
+            self.shared.put(program, Order { no_new_privs, flags });
+        }
+        match rustix::net::send(&self.channel, b"!", SendFlags::NOSIGNAL) {
+            Ok(_) => Ok(()),
+            Err(Errno::PIPE | Errno::CONNRESET) => Err(self.died()),
+            Err(errno) => Err(ExecError::Channel { source: errno.into() }),
+        }
+    }
+
+    /// Waits until exec has happened, and opens the gate for it. `tick` is called whenever
+    /// something may have happened, and at least every few milliseconds if it is needed.
+    fn until_exec(
+        &mut self,
+        gate: bool,
+        tick: &mut dyn FnMut() -> io::Result<()>,
+    ) -> Result<(), ExecError> {
+        let listener = if gate { self.take_listener(tick)? } else { None };
+        loop {
+            tick().map_err(|source| ExecError::Channel { source })?;
+            let ready = self.wait_ready(listener.as_ref(), TICK)?;
+            if ready.hung_up || self.shared.failure().is_some() {
+                break;
+            }
+            if let (true, Some(listener)) = (ready.notified, &listener) {
+                self.open_gate(listener)?;
+            }
+        }
+        match self.shared.failure() {
+            Some(errno) => Err(self.failed(errno)),
+            // The last copy of the listener in this process is dropped here; the child's own was
+            // closed by its exec.
+            None => Ok(()),
+        }
+    }
+
+    /// Gets the child's listener, or `None` if the child failed or died before it had one.
+    ///
+    /// The child cannot tell that it has loaded its filter by any call, so this looks again and
+    /// again at what it writes into the shared memory.
+    fn take_listener(
+        &self,
+        tick: &mut dyn FnMut() -> io::Result<()>,
+    ) -> Result<Option<Listener>, ExecError> {
+        let mut pause = Duration::from_micros(10);
+        let fd = loop {
+            tick().map_err(|source| ExecError::Channel { source })?;
+            if let Some(fd) = self.shared.listener() {
+                break fd;
+            }
+            if self.shared.failure().is_some() || self.wait_ready(None, Duration::ZERO)?.hung_up {
+                return Ok(None);
+            }
+            thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(1));
+        };
+        match pidfd_getfd(&self.pidfd, fd, PidfdGetfdFlags::empty()) {
+            Ok(fd) => Ok(Some(Listener::from_fd(fd))),
+            // It is gone already: somebody killed it.
+            Err(Errno::SRCH) => Ok(None),
+            Err(errno) => Err(ExecError::Gate { source: errno.into() }),
+        }
+    }
+
+    /// Lets the notified exec pass if it is the child's own.
+    ///
+    /// Whether it is cannot be read from the notification, which the new program could make just
+    /// alike. But exec hangs the channel up before the new program runs: if it has not hung up
+    /// after the notification was received, the notification is from before exec, so it is ours,
+    /// and the id stands for this one notification for ever.
+    fn open_gate(&self, listener: &Listener) -> Result<(), ExecError> {
+        let notification = match listener.receive() {
+            Ok(notification) => notification,
+            // A signal interrupted the child or us; the child's call starts over.
+            Err(error) if again(&error) => return Ok(()),
+            Err(source) => return Err(ExecError::Gate { source }),
+        };
+        if self.wait_ready(None, Duration::ZERO)?.hung_up || self.shared.failure().is_some() {
+            return Ok(());
+        }
+        match listener.continue_call(notification.id) {
+            Ok(()) => Ok(()),
+            Err(error) if again(&error) => Ok(()),
+            Err(source) => Err(ExecError::Gate { source }),
+        }
+    }
+
+    /// Waits for the child to hang up or to be notified about.
+    fn wait_ready(
+        &self,
+        listener: Option<&Listener>,
+        timeout: Duration,
+    ) -> Result<Ready, ExecError> {
+        let timeout = Timespec { tv_sec: 0, tv_nsec: timeout.subsec_nanos().into() };
+        let mut fds = vec![PollFd::new(&self.channel, PollFlags::IN)];
+        if let Some(listener) = listener {
+            fds.push(PollFd::new(listener, PollFlags::IN));
+        }
+        match poll(&mut fds, Some(&timeout)) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(ExecError::Channel { source: errno.into() }),
+        }
+        // The child never writes to the channel: whatever happens there is the hang-up.
+        Ok(Ready {
+            hung_up: !fds[0].revents().is_empty(),
+            notified: fds.get(1).is_some_and(|fd| fd.revents().contains(PollFlags::IN)),
+        })
+    }
+
+    /// The program runs: hands the child over.
+    fn into_child(mut self) -> Result<Child, ExecError> {
+        if self.shared.step() != Step::Exec {
+            return Err(self.died());
+        }
+        let pidfd = self.pidfd.try_clone().map_err(|source| ExecError::Channel { source })?;
+        self.done = true;
+        Ok(Child { pid: self.pid, pidfd })
+    }
+
+    /// The error of a child that said at which step and why it failed. Ends it.
+    fn failed(&mut self, errno: i32) -> ExecError {
+        self.end();
+        let source = io::Error::from_raw_os_error(errno);
+        let path = self.path.clone();
+        match self.shared.step() {
+            Step::Waiting => ExecError::Channel { source },
+            Step::Streams => ExecError::Streams { source },
+            Step::NoNewPrivs => {
+                ExecError::FilterNotLoaded { source: LoadError::NoNewPrivs { source } }
+            }
+            Step::Load => ExecError::FilterNotLoaded { source: LoadError::from_errno(errno) },
+            Step::Exec if matches!(errno, libc::ENOENT | libc::ENOTDIR) => {
+                ExecError::NotFound { path, source }
+            }
+            Step::Exec => ExecError::NotExecutable { path, source },
+        }
+    }
+
+    /// The error of a child that ended without saying why.
+    fn died(&mut self) -> ExecError {
+        match self.shared.failure() {
+            Some(errno) => self.failed(errno),
+            None => ExecError::Died { status: self.end().unwrap_or_default() },
+        }
+    }
+
+    /// Ends the child and reaps it; how it ended, unless somebody else has reaped it.
+    fn end(&mut self) -> Option<ExitStatus> {
+        if self.done {
+            return None;
+        }
+        self.done = true;
+        // Fails only if it is dead already.
+        let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
+        reap(self.pidfd.as_fd()).ok()
+    }
+}
+
+impl Drop for PendingChild {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+impl Child {
+    /// The process id. It stays the child's until it has been waited for.
+    pub fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// Waits until the program ends.
+    ///
+    /// # Errors
+    /// ECHILD if somebody else has waited for it.
+    pub fn wait(&self) -> io::Result<ExitStatus> {
+        reap(self.pidfd.as_fd())
+    }
+
+    /// Sends a signal to the process; nothing happens if it has ended.
+    ///
+    /// # Errors
+    /// EPERM if it has become another user's.
+    pub fn signal(&self, signal: Signal) -> io::Result<()> {
+        match pidfd_send_signal(&self.pidfd, signal) {
+            Ok(()) | Err(Errno::SRCH) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+}
+
+impl AsFd for Child {
+    /// A pidfd: readable when the process has ended.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+}
+
+/// How long at most nothing is looked at while a child is on its way to exec.
+const TICK: Duration = Duration::from_millis(5);
+
+/// What [`PendingChild::wait_ready`] found.
+struct Ready {
+    hung_up: bool,
+    notified: bool,
+}
+
+/// Whether a notification was withdrawn or we were interrupted: look again.
+fn again(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EINTR))
+}
+
+/// What can be done about an exec error, to stand behind the message.
+fn exec_hint(source: &io::Error) -> &'static str {
+    match source.raw_os_error() {
+        Some(libc::ENOEXEC) => {
+            " (no binary of this machine and no script with a `#!` line: run it by its interpreter, as in `sh FILE`)"
+        }
+        Some(libc::E2BIG) => " (arguments and environment together are too large)",
+        _ => "",
+    }
+}
+
+/// Waits for the end of a child and reaps it.
+fn reap(pidfd: BorrowedFd<'_>) -> io::Result<ExitStatus> {
+    loop {
+        match waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED) {
+            Ok(Some(status)) => {
+                let raw = match (status.exit_status(), status.terminating_signal()) {
+                    (Some(code), _) => (code & 0xff) << 8,
+                    (_, Some(signal)) if status.dumped() => signal | 0x80,
+                    (_, Some(signal)) => signal,
+                    (None, None) => continue,
+                };
+                return Ok(ExitStatus::from_raw(raw));
+            }
+            Ok(None) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+}
+
+/// Two connected ends that exec closes, neither of them a standard stream's number.
+fn channel() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (one, other) = rustix::net::socketpair(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    )?;
+    let above_streams = |fd: OwnedFd| match fd.as_raw_fd() {
+        0..=2 => rustix::io::fcntl_dupfd_cloexec(&fd, 3),
+        _ => Ok(fd),
+    };
+    Ok((above_streams(one)?, above_streams(other)?))
+}
