@@ -8,10 +8,16 @@
 
 mod action;
 mod data;
+mod decision;
 mod insn;
 mod program;
 
 pub use action::Action;
 pub use data::{ByteOrder, SeccompData};
+pub use decision::{
+    Answer, ArchSpan, ArchSpans, Arguments, Budget, Builder, CallSpan, CallSpans, Cmp, Comparison,
+    Constraint, Decision, Difference, Exhausted, Field, Outcome, Predicate, Region, Relation,
+    Undecided, Values,
+};
 pub use insn::{Alu, Cell, Insn, InsnError, Jump, Op, Operand};
 pub use program::{Program, ProgramError, Run};
