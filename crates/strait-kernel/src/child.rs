@@ -258,7 +258,7 @@ impl PendingChild {
     }
 
     /// Tells the child to go on.
-    fn start(&mut self, confinement: Option<Confinement<'_>>) -> Result<(), ExecError> {
+    pub(crate) fn start(&mut self, confinement: Option<Confinement<'_>>) -> Result<(), ExecError> {
         if let Some(Confinement { program, options, gate }) = confinement {
             let listener = if gate { seccomp::listener_flags(options.threads) } else { 0 };
             // All flags are in the low 32 bits, which is what the kernel takes.
@@ -277,7 +277,7 @@ impl PendingChild {
 
     /// Waits until exec has happened, and opens the gate for it. `tick` is called whenever
     /// something may have happened, and at least every few milliseconds if it is needed.
-    fn until_exec(
+    pub(crate) fn until_exec(
         &mut self,
         gate: bool,
         tick: &mut dyn FnMut() -> io::Result<()>,
@@ -375,13 +375,19 @@ impl PendingChild {
     }
 
     /// The program runs: hands the child over.
-    fn into_child(mut self) -> Result<Child, ExecError> {
+    pub(crate) fn into_child(mut self) -> Result<Child, ExecError> {
         if self.shared.step() != Step::Exec {
             return Err(self.died());
         }
         let pidfd = self.pidfd.try_clone().map_err(|source| ExecError::Channel { source })?;
         self.done = true;
         Ok(Child { pid: self.pid, pidfd })
+    }
+
+    /// Whether the child is dead.
+    pub(crate) fn has_ended(&self) -> bool {
+        let mut fds = [PollFd::new(&self.pidfd, PollFlags::IN)];
+        poll(&mut fds, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
     }
 
     /// The error of a child that said at which step and why it failed. Ends it.
@@ -404,7 +410,7 @@ impl PendingChild {
     }
 
     /// The error of a child that ended without saying why.
-    fn died(&mut self) -> ExecError {
+    pub(crate) fn died(&mut self) -> ExecError {
         match self.shared.failure() {
             Some(errno) => self.failed(errno),
             None => ExecError::Died { status: self.end().unwrap_or_default() },

@@ -6,6 +6,10 @@
 mod before_exec;
 pub mod child;
 pub mod command;
+pub mod dump;
+pub mod exec_stop;
 pub mod seccomp;
 mod shared;
 mod signal;
+pub mod task;
+mod tracee;

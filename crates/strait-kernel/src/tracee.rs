@@ -1,0 +1,153 @@
+//! The few ptrace(2) requests by which a thread is stopped for a moment and its filters are read.
+//!
+//! A thread is traced by one thread of the tracer, and only that one may ask for anything: a
+//! [`Tracee`] cannot be sent. When that thread ends, for whatever reason, the kernel detaches, and
+//! the tracee runs on.
+
+use std::io;
+use std::marker::PhantomData;
+use std::ptr;
+
+use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+use strait_bpf::Insn;
+
+// include/uapi/linux/ptrace.h; libc types them differently for each C library.
+const PTRACE_CONT: libc::c_long = 7;
+const PTRACE_DETACH: libc::c_long = 17;
+const PTRACE_SEIZE: libc::c_long = 0x4206;
+const PTRACE_INTERRUPT: libc::c_long = 0x4207;
+const PTRACE_LISTEN: libc::c_long = 0x4208;
+const PTRACE_SECCOMP_GET_FILTER: libc::c_long = 0x420c;
+const PTRACE_EVENT_EXEC: i32 = 4;
+const PTRACE_EVENT_STOP: i32 = 128;
+
+/// Stop at exec, before the first instruction of the new program.
+pub(crate) const TRACE_EXEC: usize = 1 << 4;
+/// Kill the tracee when the tracer ends.
+pub(crate) const EXIT_KILL: usize = 1 << 20;
+
+/// Why a tracee stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// It has exec'ed and not run an instruction of the new program.
+    Exec,
+    /// Its process was stopped by a signal, and stays so until SIGCONT.
+    Group,
+    /// This signal is about to be delivered; it must be passed on.
+    Signal(i32),
+    /// Anything else: it was interrupted.
+    Other,
+}
+
+/// A thread that the calling thread traces.
+#[derive(Debug)]
+pub(crate) struct Tracee {
+    tid: Pid,
+    /// What only the tracing thread may do cannot be sent to another.
+    not_send: PhantomData<*const ()>,
+}
+
+impl Tracee {
+    /// Begins to trace a thread, which runs on.
+    pub(crate) fn seize(tid: Pid, options: usize) -> io::Result<Tracee> {
+        let tracee = Tracee { tid, not_send: PhantomData };
+        tracee.request(PTRACE_SEIZE, 0, options)?;
+        Ok(tracee)
+    }
+
+    /// Asks the thread to stop; [`Tracee::stopped`] tells when it has.
+    pub(crate) fn interrupt(&self) -> io::Result<()> {
+        self.request(PTRACE_INTERRUPT, 0, 0)
+    }
+
+    /// Lets the stopped thread go on, with this signal delivered (0 for none).
+    pub(crate) fn resume(&self, signal: i32) -> io::Result<()> {
+        self.request(PTRACE_CONT, 0, signal_value(signal))
+    }
+
+    /// Lets a thread in a group stop be as if it were not traced, until it is continued.
+    pub(crate) fn listen(&self) -> io::Result<()> {
+        self.request(PTRACE_LISTEN, 0, 0)
+    }
+
+    /// Ends tracing; the stopped thread goes on with this signal delivered (0 for none), or stays
+    /// in the group stop that its process is in.
+    pub(crate) fn detach(self, signal: i32) -> io::Result<()> {
+        self.request(PTRACE_DETACH, 0, signal_value(signal))
+    }
+
+    /// The stop that the thread has come to since the last was read, if it has. Never waits.
+    ///
+    /// # Errors
+    /// ECHILD if the thread is dead and gone.
+    pub(crate) fn stopped(&self) -> io::Result<Option<Stop>> {
+        // The end of a child is left to be waited for.
+        let options = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG;
+        let Some(status) = waitid(WaitId::Pid(self.tid), options)? else {
+            return Ok(None);
+        };
+        let status = status.trapping_signal().or_else(|| status.stopping_signal());
+        let status = status.unwrap_or_default();
+        let (signal, event) = (status & 0xff, status >> 8);
+        Ok(Some(match event {
+            PTRACE_EVENT_EXEC => Stop::Exec,
+            PTRACE_EVENT_STOP
+                if matches!(
+                    signal,
+                    libc::SIGSTOP | libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU
+                ) =>
+            {
+                Stop::Group
+            }
+            0 => Stop::Signal(signal),
+            _ => Stop::Other,
+        }))
+    }
+
+    /// The instructions of filter `index` of the stopped thread, 0 being the oldest; `None` when
+    /// there is no filter of that index.
+    ///
+    /// # Errors
+    /// EACCES without CAP_SYS_ADMIN or if the caller is filtered itself, EINVAL if the thread has
+    /// no filter or the kernel no CONFIG_CHECKPOINT_RESTORE, ESRCH if it is not stopped any more.
+    pub(crate) fn filter(&self, index: usize) -> io::Result<Option<Vec<Insn>>> {
+        let length = match self.call(PTRACE_SECCOMP_GET_FILTER, index, 0) {
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(None),
+            length => usize::try_from(length?).unwrap_or(0),
+        };
+        let mut insns = vec![libc::sock_filter { code: 0, jt: 0, jf: 0, k: 0 }; length];
+        // The thread is stopped and its filters cannot be taken off: the length stays.
+        self.call(PTRACE_SECCOMP_GET_FILTER, index, insns.as_mut_ptr().expose_provenance())?;
+        Ok(Some(
+            insns
+                .iter()
+                .map(|insn| Insn { code: insn.code, jt: insn.jt, jf: insn.jf, k: insn.k })
+                .collect(),
+        ))
+    }
+
+    fn request(&self, request: libc::c_long, address: usize, data: usize) -> io::Result<()> {
+        self.call(request, address, data).map(drop)
+    }
+
+    fn call(&self, request: libc::c_long, address: usize, data: usize) -> io::Result<libc::c_long> {
+        // SAFETY: none of the requests in this module reads or writes memory of this process, but
+        // SECCOMP_GET_FILTER with a pointer, which writes as many `sock_filter` as the vector of
+        // its caller has: the length that the same request told for the same stopped thread.
+        let done = unsafe {
+            libc::syscall(
+                libc::SYS_ptrace,
+                request,
+                libc::c_long::from(self.tid.as_raw_pid()),
+                ptr::without_provenance::<u8>(address),
+                ptr::with_exposed_provenance::<u8>(data),
+            )
+        };
+        if done < 0 { Err(io::Error::last_os_error()) } else { Ok(done) }
+    }
+}
+
+/// A signal number as ptrace takes it.
+fn signal_value(signal: i32) -> usize {
+    usize::try_from(signal).unwrap_or(0)
+}
