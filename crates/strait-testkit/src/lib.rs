@@ -1,1 +1,3 @@
-//! To be written.
+//! Victims, generators and oracles for the tests of Strait.
+
+pub mod victim;

@@ -1,0 +1,159 @@
+//! A program to confine, inspect and end. It does what its arguments say, one after the other:
+//!
+//! - `filters N`: loads N filters; filter i (from 0) answers the number 1000 + i with errno i + 1
+//! - `thread-filter`: a new thread loads one such filter for itself alone, and stays
+//! - `threads N`: starts N threads that stay
+//! - `churn`: starts a thread that starts threads that end at once, for ever
+//! - `spin`: a thread that never sleeps
+//! - `fork-zombie`: a child that ends and is not waited for; prints `zombie PID`
+//! - `exec PATH`: execs it; on failure prints `exec: ERRNO` and goes on
+//! - `exec-marked PATH`: the same, with Strait's marker in the sixth argument register
+//! - `call NR`: makes that call with no arguments; prints `call NR: RESULT`
+//! - `kill SIGNAL`: sends it to itself
+//! - `hold-listener`: loads a filter that notifies number 1500, and keeps the listener
+//! - `drop-listener`: the same, and closes the listener
+//! - `ready`: prints `ready`
+//! - `wait`: waits until standard input ends
+//! - `exit STATUS`
+#![allow(clippy::unwrap_used, reason = "a victim has nobody to report to")]
+
+use std::ffi::CString;
+use std::io::{Read, Write};
+use std::time::Duration;
+use std::{env, io, ptr, thread};
+
+fn main() {
+    let mut words = env::args().skip(1);
+    while let Some(word) = words.next() {
+        let mut argument = || words.next().unwrap();
+        match word.as_str() {
+            "filters" => (0..argument().parse().unwrap()).for_each(|i| {
+                load(&errno(i), 0);
+            }),
+            "thread-filter" => {
+                let (loaded, wait) = std::sync::mpsc::channel();
+                thread::spawn(move || {
+                    load(&errno(0), 0);
+                    loaded.send(()).unwrap();
+                    stay()
+                });
+                wait.recv().unwrap();
+            }
+            "threads" => {
+                for _ in 0..argument().parse().unwrap() {
+                    thread::spawn(|| stay());
+                }
+            }
+            "churn" => {
+                thread::spawn(|| {
+                    loop {
+                        thread::spawn(|| {}).join().unwrap();
+                    }
+                });
+            }
+            "spin" => {
+                thread::spawn(|| {
+                    loop {
+                        std::hint::spin_loop();
+                    }
+                });
+            }
+            "fork-zombie" => {
+                // SAFETY: the child ends at once, without touching anything.
+                match unsafe { libc::fork() } {
+                    // SAFETY: ends the child.
+                    0 => unsafe { libc::_exit(0) },
+                    pid => say(&format!("zombie {pid}")),
+                }
+            }
+            "exec" => say(&format!("exec: {}", exec(&argument(), 0))),
+            "exec-marked" => {
+                say(&format!("exec: {}", exec(&argument(), 0x7374_7261_6974_0000)));
+            }
+            "call" => {
+                let nr: libc::c_long = argument().parse().unwrap();
+                // SAFETY: the tests give numbers of calls that harm nobody without arguments.
+                let done = unsafe { libc::syscall(nr, 0, 0, 0, 0, 0, 0) };
+                let done = if done < 0 { -i64::from(last_errno()) } else { done };
+                say(&format!("call {nr}: {done}"));
+            }
+            "kill" => {
+                // SAFETY: a signal to this process.
+                unsafe { libc::raise(argument().parse().unwrap()) };
+            }
+            "hold-listener" => {
+                load(&notify(), libc::SECCOMP_FILTER_FLAG_NEW_LISTENER);
+            }
+            "drop-listener" => {
+                let listener = load(&notify(), libc::SECCOMP_FILTER_FLAG_NEW_LISTENER);
+                // SAFETY: the descriptor is of this function alone.
+                unsafe { libc::close(listener) };
+            }
+            "ready" => say("ready"),
+            "wait" => drop(io::stdin().read_to_end(&mut Vec::new())),
+            "exit" => std::process::exit(argument().parse().unwrap()),
+            other => panic!("the victim knows no `{other}`"),
+        }
+    }
+}
+
+fn say(line: &str) {
+    let mut out = io::stdout();
+    writeln!(out, "{line}").unwrap();
+    out.flush().unwrap();
+}
+
+fn stay() -> ! {
+    loop {
+        thread::sleep(Duration::from_secs(3600));
+    }
+}
+
+fn last_errno() -> i32 {
+    io::Error::last_os_error().raw_os_error().unwrap()
+}
+
+fn exec(path: &str, marker: u64) -> i32 {
+    let path = CString::new(path).unwrap();
+    let arguments = [path.as_ptr(), ptr::null()];
+    let environment = [ptr::null::<libc::c_char>()];
+    let nr = libc::SYS_execve;
+    // SAFETY: a path, and arrays of strings closed by a null pointer, alive during the call.
+    unsafe {
+        libc::syscall(nr, path.as_ptr(), arguments.as_ptr(), environment.as_ptr(), 0, 0, marker)
+    };
+    last_errno()
+}
+
+/// Answers the number 1000 + `i` with errno `i` + 1.
+fn errno(i: u32) -> [libc::sock_filter; 4] {
+    answer(1000 + i, libc::SECCOMP_RET_ERRNO | (i + 1))
+}
+
+/// Notifies number 1500.
+fn notify() -> [libc::sock_filter; 4] {
+    answer(1500, libc::SECCOMP_RET_USER_NOTIF)
+}
+
+fn answer(nr: u32, action: u32) -> [libc::sock_filter; 4] {
+    let insn = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
+    [
+        insn(0x20, 0, 0, 0),
+        insn(0x15, 0, 1, nr),
+        insn(0x06, 0, 0, action),
+        insn(0x06, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ]
+}
+
+/// Loads a filter onto this thread; returns what seccomp(2) does.
+fn load(filter: &[libc::sock_filter; 4], flags: libc::c_ulong) -> i32 {
+    let fprog = libc::sock_fprog { len: 4, filter: filter.as_ptr().cast_mut() };
+    // SAFETY: no pointer.
+    assert_eq!(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }, 0);
+    // SAFETY: the program points to four instructions, as it says, which the kernel copies.
+    let done = unsafe {
+        libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const fprog)
+    };
+    assert!(done >= 0, "{}", io::Error::last_os_error());
+    i32::try_from(done).unwrap()
+}
