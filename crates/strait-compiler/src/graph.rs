@@ -29,6 +29,8 @@ pub(crate) enum Compare {
     AtLeast,
     /// `A > K`
     Above,
+    /// `A & K != 0`
+    AnyBit,
 }
 
 /// What is done at one point of the program.
@@ -117,7 +119,7 @@ impl Graph {
         match (compare, constant) {
             _ if yes == no => yes,
             (Compare::AtLeast, 0) => yes,
-            (Compare::Above, u32::MAX) => no,
+            (Compare::Above, u32::MAX) | (Compare::AnyBit, 0) => no,
             _ => self.add(Node::Test { compare, constant, yes, no }),
         }
     }

@@ -14,6 +14,7 @@ const JA: u16 = 0x05;
 const JEQ_K: u16 = 0x15;
 const JGT_K: u16 = 0x25;
 const JGE_K: u16 = 0x35;
+const JSET_K: u16 = 0x45;
 const RET_K: u16 = 0x06;
 
 /// How far a conditional jump reaches: its distance is 8 bits wide.
@@ -76,6 +77,7 @@ impl Layout<'_> {
                     Compare::Equal => JEQ_K,
                     Compare::AtLeast => JGE_K,
                     Compare::Above => JGT_K,
+                    Compare::AnyBit => JSET_K,
                 };
                 let (jt, jf) = (self.distance(yes), self.distance(no));
                 self.push(code, short(jt), short(jf), constant);

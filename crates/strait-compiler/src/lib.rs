@@ -10,9 +10,12 @@
 //! The crate does no I/O.
 #![forbid(unsafe_code)]
 
+mod blocks;
 mod data;
+mod function;
 mod graph;
 mod layout;
+mod numbers;
 mod plain;
 mod prove;
 mod tree;
@@ -23,9 +26,10 @@ use std::fmt;
 use strait_abi::AuditArch;
 use strait_bpf::{Action, Program, ProgramError, SeccompData};
 use strait_policy::Rules;
-use strait_policy::rules::Chain;
 
-use graph::{Compare, Graph, NodeId};
+use data::Words;
+use graph::Graph;
+use tree::Aim;
 
 /// What to optimise for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -135,45 +139,20 @@ pub enum CompileError {
 /// If the program would not fit the kernel's limit. The other errors are mistakes of this compiler
 /// that it noticed; no program is handed out then.
 pub fn compile(rules: &Rules, options: &Options) -> Result<Compiled, CompileError> {
+    let order = data::byte_order(rules);
+    let words = Words::of(order);
     let mut graph = Graph::default();
     let root = match options.level {
-        Level::None => plain::rules(&mut graph, rules),
-        Level::Speed | Level::Size => best(&mut graph, rules, options),
+        Level::None => plain::rules(&mut graph, rules, words),
+        Level::Speed => numbers::rules(&mut graph, rules, words, Aim::Speed, options),
+        Level::Size => numbers::rules(&mut graph, rules, words, Aim::Size, options),
     };
     let insns = layout::lay_out(&graph, root);
     if insns.len() > Program::MAX_LEN {
         return Err(CompileError::TooLong { length: insns.len() });
     }
-    let program = Program::new(insns)?;
+    let program = Program::with_byte_order(insns, order)?;
     prove::prove(rules, &program)?;
     let facts = Facts { length: program.insns().len() };
     Ok(Compiled { program, facts })
-}
-
-fn best(graph: &mut Graph, rules: &Rules, options: &Options) -> NodeId {
-    let mut node = graph.ret(rules.foreign());
-    for (arch, table) in rules.tables() {
-        let spans: Vec<tree::Span> = table
-            .spans()
-            .map(|(first, last, chain)| tree::Span {
-                first,
-                target: plain::chain(graph, data::Words::of(arch), chain),
-                weight: weight(options, arch, first, last, chain),
-            })
-            .collect();
-        let native = tree::tree(graph, &spans);
-        let native = graph.load(data::NR, native);
-        node = graph.test(Compare::Equal, arch.raw(), native, node);
-    }
-    graph.load(data::ARCH, node)
-}
-
-fn weight(options: &Options, arch: AuditArch, first: u32, last: u32, chain: &Chain) -> u64 {
-    match &options.frequencies {
-        Some(frequencies) => {
-            frequencies.calls.range((arch, first)..=(arch, last)).map(|(_, count)| count).sum()
-        }
-        None if chain.arms.is_empty() && chain.otherwise != Action::Allow => 0,
-        None => u64::from((last - first).min(1023)) + 1,
-    }
 }

@@ -2,7 +2,6 @@
 //!
 //! This is [`Level::None`](crate::Level::None), and what every better program is compared with.
 
-use strait_abi::AuditArch;
 use strait_policy::Rules;
 use strait_policy::rules::{Chain, Condition, Op, Table, Test, Width};
 
@@ -10,18 +9,17 @@ use crate::data::{ARCH, NR, Words};
 use crate::graph::{Compare, Graph, NodeId};
 
 /// Tests for one audit arch after the other; what none of them is, is foreign.
-pub(crate) fn rules(graph: &mut Graph, rules: &Rules) -> NodeId {
+pub(crate) fn rules(graph: &mut Graph, rules: &Rules, words: Words) -> NodeId {
     let mut node = graph.ret(rules.foreign());
     for (arch, table) in rules.tables() {
-        let native = self::table(graph, arch, table);
+        let native = self::table(graph, words, table);
         node = graph.test(Compare::Equal, arch.raw(), native, node);
     }
     graph.load(ARCH, node)
 }
 
 /// `nr >= first of the last span ? its chain : nr >= first of the one before ? …`
-fn table(graph: &mut Graph, arch: AuditArch, table: &Table) -> NodeId {
-    let words = Words::of(arch);
+fn table(graph: &mut Graph, words: Words, table: &Table) -> NodeId {
     let mut spans = table.spans();
     let mut node = match spans.next() {
         Some((_, _, first)) => chain(graph, words, first),

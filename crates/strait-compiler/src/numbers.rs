@@ -1,0 +1,117 @@
+//! From rules to a graph: the audit arch, then the number, then the arguments.
+
+use strait_abi::{AuditArch, Syscall};
+use strait_policy::Rules;
+use strait_policy::rules::{Chain, Table};
+
+use crate::blocks::Blocks;
+use crate::data::{ARCH, NR, Words};
+use crate::graph::{Graph, NodeId};
+use crate::tree::{Aim, Span, tree};
+use crate::{Frequencies, Options};
+
+/// Where nothing is known of an arch's calls, numbers below this are taken for calls.
+const NUMBERS: u32 = 512;
+
+/// The best graph for rules.
+pub(crate) fn rules(
+    graph: &mut Graph,
+    rules: &Rules,
+    words: Words,
+    aim: Aim,
+    options: &Options,
+) -> NodeId {
+    let mut blocks = Blocks::new(words, aim);
+    let foreign = graph.ret(rules.foreign());
+    let mut spans = vec![Span { first: 0, last: u32::MAX, target: foreign, weight: 0 }];
+    for (arch, table) in rules.tables() {
+        let (target, weight) = numbers(graph, &mut blocks, arch, table, aim, options);
+        let target = graph.load(NR, target);
+        let Some(rest) = spans.pop() else { unreachable!("the last span stays") };
+        let arch = arch.raw();
+        if rest.first < arch {
+            spans.push(Span { last: arch - 1, ..rest });
+        }
+        spans.push(Span { first: arch, last: arch, target, weight });
+        if let Some(first) = arch.checked_add(1) {
+            spans.push(Span { first, ..rest });
+        }
+    }
+    let root = tree(graph, &spans, aim).root;
+    graph.load(ARCH, root)
+}
+
+/// The tree over the numbers of one audit arch, and how often it is asked.
+fn numbers(
+    graph: &mut Graph,
+    blocks: &mut Blocks,
+    arch: AuditArch,
+    table: &Table,
+    aim: Aim,
+    options: &Options,
+) -> (NodeId, u64) {
+    let calls = Calls::of(arch, options);
+    let mut spans = Vec::new();
+    for (first, last, chain) in table.spans() {
+        let target = blocks.chain(graph, chain);
+        calls.cut(first, last, chain, |first, last, weight| {
+            spans.push(Span { first, last, target, weight });
+        });
+    }
+    let total = spans.iter().map(|span| span.weight).sum();
+    (tree(graph, &spans, aim).root, total)
+}
+
+/// The calls of one audit arch, and how often each is made.
+struct Calls {
+    counts: Vec<(u32, u64)>,
+    /// Whether they were counted, denied ones too, rather than assumed.
+    counted: bool,
+}
+
+impl Calls {
+    fn of(arch: AuditArch, options: &Options) -> Calls {
+        let counts = match &options.frequencies {
+            Some(Frequencies { calls }) => calls
+                .range((arch, 0)..=(arch, u32::MAX))
+                .map(|(&(_, nr), &count)| (nr, count.min(1 << 32) << 8))
+                .collect(),
+            None => {
+                // A kernel for 64 bits mostly runs programs for 64 bits.
+                let often = if arch.raw() & 0x8000_0000 != 0 { 1 << 16 } else { 1 << 8 };
+                let mut numbers: Vec<u32> = match arch.arch() {
+                    Some(arch) => Syscall::all().filter_map(|call| call.number(arch)).collect(),
+                    None => (0..NUMBERS).collect(),
+                };
+                numbers.sort_unstable();
+                numbers.into_iter().map(|nr| (nr, often)).collect()
+            }
+        };
+        Calls { counts, counted: options.frequencies.is_some() }
+    }
+
+    /// Cuts a span of numbers at the calls that are made often, so that each can have a question
+    /// of its own; the rest of them stay together.
+    fn cut(&self, first: u32, last: u32, chain: &Chain, mut part: impl FnMut(u32, u32, u64)) {
+        let made = self.counted || !chain.arms.is_empty() || chain.otherwise.lets_pass();
+        let from = self.counts.partition_point(|&(nr, _)| nr < first);
+        let to = self.counts.partition_point(|&(nr, _)| nr <= last);
+        let counts = if made { &self.counts[from..to] } else { &[] };
+        if !self.counted {
+            part(first, last, counts.iter().map(|&(_, count)| count).sum());
+            return;
+        }
+        let mut next = first;
+        for &(nr, count) in counts {
+            if nr > next {
+                part(next, nr - 1, 0);
+            }
+            part(nr, nr, count);
+            let Some(after) = nr.checked_add(1) else { return };
+            next = after;
+        }
+        if next <= last {
+            part(next, last, 0);
+        }
+    }
+}
