@@ -8,6 +8,7 @@
 //! The crate does no I/O.
 #![forbid(unsafe_code)]
 
+mod meaning;
 pub mod recording;
 pub mod rules;
 
