@@ -1,0 +1,319 @@
+//! The command line: one definition gives the parser, `help`, the man pages and the completions.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+use strait_abi::Arch;
+
+/// Give a Linux workload the narrowest system call passage that it can live with.
+///
+/// Strait records what a program calls, writes the least-privilege policy with a reason for each
+/// allow, compiles it to seccomp-BPF, proves that the program means the policy, runs the command
+/// under it, and reads back from the kernel that what is enforced is what was meant.
+#[derive(Debug, Parser)]
+#[command(name = "strait", version, max_term_width = 100, arg_required_else_help = true)]
+#[command(after_help = "\
+Exit status: 0 it holds; 1 it was checked and does not hold; 2 bad usage or bad input; 3 the system \
+refused. `run` and `record` pass on the program's own status and use 125 when Strait itself failed; \
+every verb that starts a command uses 126 if it cannot be executed and 127 if it is not found.")]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Record a command, write the least policy for it, prove it, and run the command under it
+    Tighten(Tighten),
+    /// Record which system calls a command or a running process makes
+    Record(Record),
+    /// Write the least policy that permits what recordings saw, with the reason for each allow
+    Generate(Generate),
+    /// Compile a policy to a seccomp-BPF program, proved to mean the policy
+    Compile(Compile),
+    /// Print the instructions of a program with the names of what they test
+    Disasm(Disasm),
+    /// Prove that a program or a running process decides as a policy does, for all inputs
+    Prove(Prove),
+    /// Run a command confined by a policy
+    Run(Run),
+    /// Show which filters the kernel holds for a process, thread by thread
+    Inspect(Inspect),
+    /// Check that what the kernel enforces on a process decides as a policy does
+    Verify(Verify),
+    /// Print the completions for a shell
+    Completions(Completions),
+    /// Write the man pages and all completions into a folder
+    #[command(hide = true)]
+    Man(Man),
+}
+
+/// `strait tighten`.
+#[derive(Debug, Args)]
+pub struct Tighten {
+    /// Write the policy to this file (`-`: standard output)
+    #[arg(short, long, value_name = "POLICY", value_hint = ValueHint::FilePath)]
+    pub output: Option<PathBuf>,
+    /// Keep the recording in this file too
+    #[arg(long, value_name = "REC", value_hint = ValueHint::FilePath)]
+    pub recording: Option<PathBuf>,
+    /// Stop before the second, confined run: for commands that must not run twice
+    #[arg(long)]
+    pub once: bool,
+    /// Who observes the first run
+    #[arg(long, value_enum, default_value_t = Engine::Auto)]
+    pub engine: Engine,
+    /// Write a policy even if the recording lost something
+    #[arg(long)]
+    pub accept_loss: bool,
+    /// Print the result as JSON on standard output
+    #[arg(long)]
+    pub json: bool,
+    /// The command and its arguments
+    #[arg(last = true, required = true, value_name = "CMD", value_hint = ValueHint::CommandWithArguments)]
+    pub command: Vec<OsString>,
+}
+
+/// `strait record`.
+#[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("what").required(true).args(["command", "pid", "cgroup"])))]
+pub struct Record {
+    /// Write the recording to this file (default: standard output)
+    #[arg(short, long, value_name = "REC", value_hint = ValueHint::FilePath)]
+    pub output: Option<PathBuf>,
+    /// Who observes
+    #[arg(long, value_enum, default_value_t = Engine::Auto)]
+    pub engine: Engine,
+    /// Record a process that runs already, and what it starts
+    #[arg(long, value_name = "N")]
+    pub pid: Option<u32>,
+    /// Record every process of this cgroup
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::DirPath)]
+    pub cgroup: Option<PathBuf>,
+    /// Stop after this time, such as 90s, 5m or 1h; a command is ended
+    #[arg(long, value_name = "T", value_parser = duration)]
+    pub duration: Option<Duration>,
+    /// Print nothing but the recording
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// The command and its arguments
+    #[arg(last = true, value_name = "CMD", value_hint = ValueHint::CommandWithArguments)]
+    pub command: Vec<OsString>,
+}
+
+/// `strait generate`.
+#[derive(Debug, Args)]
+pub struct Generate {
+    /// The recordings (`-`: standard input)
+    #[arg(required = true, value_name = "REC", value_hint = ValueHint::FilePath)]
+    pub recordings: Vec<PathBuf>,
+    /// Write the policy to this file (default: standard output)
+    #[arg(short, long, value_name = "POLICY", value_hint = ValueHint::FilePath)]
+    pub output: Option<PathBuf>,
+    /// The name of the policy (default: that of the recorded program)
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Accept recordings that lost something; the policy will say so
+    #[arg(long)]
+    pub accept_loss: bool,
+    /// Print the policy as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `strait compile`.
+#[derive(Debug, Args)]
+pub struct Compile {
+    /// The policy (`-`: standard input)
+    #[arg(value_name = "POLICY", value_hint = ValueHint::FilePath)]
+    pub policy: PathBuf,
+    /// Only this architecture of the policy
+    #[arg(long, value_name = "A")]
+    pub arch: Option<Arch>,
+    /// The form of the program
+    #[arg(long, value_enum, default_value_t = ProgramFormat::Bpf)]
+    pub format: ProgramFormat,
+    /// Prefer the shortest program to the fastest
+    #[arg(long)]
+    pub size: bool,
+    /// Write the program to this file (default: standard output)
+    #[arg(short, long, value_name = "F", value_hint = ValueHint::FilePath)]
+    pub output: Option<PathBuf>,
+}
+
+/// `strait disasm`.
+#[derive(Debug, Args)]
+pub struct Disasm {
+    /// The program: an array of `struct sock_filter` (`-`: standard input)
+    #[arg(value_name = "F", value_hint = ValueHint::FilePath)]
+    pub program: PathBuf,
+}
+
+/// `strait prove`.
+#[derive(Debug, Args)]
+pub struct Prove {
+    /// The policy (`-`: standard input)
+    #[arg(value_name = "POLICY", value_hint = ValueHint::FilePath)]
+    pub policy: PathBuf,
+    /// A program file, or `pid:N` for what the kernel holds for a process
+    #[arg(value_name = "PROGRAM")]
+    pub subject: Subject,
+    /// Print the result as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `strait run`.
+#[derive(Debug, Args)]
+pub struct Run {
+    /// The policy
+    #[arg(short, long, value_name = "P", value_hint = ValueHint::FilePath)]
+    pub policy: PathBuf,
+    /// The command and its arguments
+    #[arg(last = true, required = true, value_name = "CMD", value_hint = ValueHint::CommandWithArguments)]
+    pub command: Vec<OsString>,
+}
+
+/// `strait inspect`.
+#[derive(Debug, Args)]
+pub struct Inspect {
+    /// The process
+    #[arg(long, value_name = "N", required = true)]
+    pub pid: u32,
+    /// Print the instructions of each filter
+    #[arg(long)]
+    pub disasm: bool,
+    /// Print the result as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `strait verify`.
+#[derive(Debug, Args)]
+pub struct Verify {
+    /// The policy
+    #[arg(short, long, value_name = "P", value_hint = ValueHint::FilePath)]
+    pub policy: PathBuf,
+    /// The process
+    #[arg(long, value_name = "N", required = true)]
+    pub pid: u32,
+    /// Print the result as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `strait completions`.
+#[derive(Debug, Args)]
+pub struct Completions {
+    /// The shell
+    #[arg(value_enum)]
+    pub shell: clap_complete::Shell,
+}
+
+/// `strait man`.
+#[derive(Debug, Args)]
+pub struct Man {
+    /// The folder
+    #[arg(value_hint = ValueHint::DirPath)]
+    pub dir: PathBuf,
+}
+
+/// Who observes a recording.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Engine {
+    /// The best that this system and its privileges allow
+    Auto,
+    /// eBPF on the kernel's raw tracepoints (needs CAP_BPF and CAP_PERFMON)
+    Ebpf,
+    /// ptrace (needs nothing; slow)
+    Ptrace,
+}
+
+/// The forms that a program can be written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ProgramFormat {
+    /// The array of `struct sock_filter` that the kernel takes
+    Bpf,
+    /// The text that a C array initialiser takes
+    C,
+    /// The text that a Rust array takes
+    Rust,
+    /// The instructions as JSON
+    Json,
+    /// libseccomp's pseudo filter code
+    Pfc,
+}
+
+/// What a policy is proved against.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// A program file.
+    File(PathBuf),
+    /// What the kernel holds for this process.
+    Pid(u32),
+}
+
+impl std::str::FromStr for Subject {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.strip_prefix("pid:") {
+            None => Ok(Subject::File(text.into())),
+            Some(pid) => pid
+                .parse()
+                .map(Subject::Pid)
+                .map_err(|_| format!("`{pid}` is no process id; write pid:1234")),
+        }
+    }
+}
+
+/// Reads `500ms`, `90s`, `5m`, `1h`, or a bare number of seconds.
+fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let scale_ms = match unit {
+        "ms" => 1,
+        "" | "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return Err(format!("`{unit}` is no unit of time; write 500ms, 90s, 5m or 1h")),
+    };
+    number
+        .parse::<u64>()
+        .ok()
+        .and_then(|number| number.checked_mul(scale_ms))
+        .map(Duration::from_millis)
+        .ok_or_else(|| "write a time such as 500ms, 90s, 5m or 1h".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn durations_are_read_with_their_units() {
+        assert_eq!(duration("90s"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
+        assert_eq!(duration("2"), Ok(Duration::from_secs(2)));
+        assert!(duration("2 weeks").is_err());
+        assert!(duration("s").is_err());
+        assert!(duration("99999999999999999999h").is_err());
+    }
+
+    #[test]
+    fn a_subject_is_a_file_or_a_process() {
+        assert_eq!("pid:12".parse(), Ok(Subject::Pid(12)));
+        assert_eq!("x.bpf".parse(), Ok(Subject::File("x.bpf".into())));
+        assert!("pid:x".parse::<Subject>().is_err());
+    }
+}

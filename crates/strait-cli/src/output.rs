@@ -1,0 +1,126 @@
+//! Where results go: files that are whole or not there at all, and standard output.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+/// Writes `bytes` to `target`, or to standard output where it is `-` or absent.
+pub fn write(target: Option<&Path>, bytes: &[u8]) -> Result<()> {
+    match target.filter(|path| *path != Path::new("-")) {
+        None => print(bytes),
+        Some(path) => write_file(path, bytes)
+            .with_context(|| format!("cannot write {}", path.display())),
+    }
+}
+
+/// Writes to standard output; a reader that went away is no error of ours, but ends us.
+pub fn print(bytes: &[u8]) -> Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result.context("cannot write to standard output"),
+    }
+}
+
+/// Replaces the file at `path` as a whole: written beside it, synced, then renamed, so that a
+/// good file is never replaced by half of one. What is no regular file (a pipe, /dev/null) is
+/// written to directly.
+fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let metadata = fs::metadata(path);
+    if metadata.as_ref().is_ok_and(|metadata| !metadata.is_file()) {
+        return OpenOptions::new().write(true).open(path)?.write_all(bytes);
+    }
+    // A symbolic link stays one: what it names is replaced.
+    let path = if metadata.is_ok() { fs::canonicalize(path)? } else { path.to_path_buf() };
+    let (partial, mut file) = create_beside(&path)?;
+    let written = (|| {
+        if let Ok(metadata) = metadata {
+            file.set_permissions(metadata.permissions())?;
+        }
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&partial, &path)
+    })();
+    if written.is_err() {
+        // The first error is the one to report.
+        let _ = fs::remove_file(&partial);
+        return written;
+    }
+    // The rename is durable once its folder is; not every file system can sync a folder.
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    if let Ok(folder) = File::open(folder.unwrap_or(Path::new("."))) {
+        let _ = folder.sync_all();
+    }
+    Ok(())
+}
+
+/// A new file in the folder of `path`, which nobody else has.
+fn create_beside(path: &Path) -> io::Result<(PathBuf, File)> {
+    let name = path.file_name().ok_or_else(|| io::Error::from(io::ErrorKind::IsADirectory))?;
+    for attempt in 0..100_u32 {
+        let mut hidden = std::ffi::OsString::from(".");
+        hidden.push(name);
+        hidden.push(format!(".{}.{attempt}", std::process::id()));
+        let partial = path.with_file_name(hidden);
+        match OpenOptions::new().write(true).create_new(true).mode(0o666).open(&partial) {
+            Ok(file) => return Ok((partial, file)),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Err(io::Error::from(io::ErrorKind::AlreadyExists))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_replaced_whole_and_nothing_is_left_beside_it() -> Result<()> {
+        let dir = tempfile::tempdir()?;
+        let path = dir.path().join("policy.yaml");
+        write(Some(&path), b"one")?;
+        write(Some(&path), b"two")?;
+        assert_eq!(fs::read(&path)?, b"two");
+        assert_eq!(fs::read_dir(dir.path())?.count(), 1);
+        Ok(())
+    }
+
+    #[test]
+    fn a_good_file_survives_a_failed_write() -> Result<()> {
+        let dir = tempfile::tempdir()?;
+        let path = dir.path().join("dir-in-the-way");
+        fs::create_dir(&path)?;
+        assert!(write(Some(&path), b"x").is_err());
+        assert!(write(Some(&dir.path().join("no/such/folder")), b"x").is_err());
+        assert_eq!(fs::read_dir(dir.path())?.count(), 1);
+        Ok(())
+    }
+
+    #[test]
+    fn a_link_stays_a_link_and_permissions_stay() -> Result<()> {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir()?;
+        let real = dir.path().join("real");
+        let link = dir.path().join("link");
+        fs::write(&real, b"one")?;
+        fs::set_permissions(&real, fs::Permissions::from_mode(0o640))?;
+        std::os::unix::fs::symlink("real", &link)?;
+        write(Some(&link), b"two")?;
+        assert!(fs::symlink_metadata(&link)?.is_symlink());
+        assert_eq!(fs::read(&real)?, b"two");
+        assert_eq!(fs::metadata(&real)?.permissions().mode() & 0o777, 0o640);
+        Ok(())
+    }
+
+    #[test]
+    fn devices_are_written_to_not_replaced() -> Result<()> {
+        write(Some(Path::new("/dev/null")), b"x")?;
+        use std::os::unix::fs::FileTypeExt;
+        assert!(fs::metadata("/dev/null")?.file_type().is_char_device());
+        Ok(())
+    }
+}
