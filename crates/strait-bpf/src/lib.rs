@@ -7,17 +7,26 @@
 #![forbid(unsafe_code)]
 
 mod action;
+mod assembler;
+mod const_allow;
+mod cost;
 mod data;
 mod decision;
+mod file;
 mod insn;
+mod listing;
 mod program;
 
 pub use action::Action;
+pub use assembler::AssembleError;
+pub use cost::Cost;
 pub use data::{ByteOrder, SeccompData};
 pub use decision::{
     Answer, ArchSpan, ArchSpans, Arguments, Budget, Builder, CallSpan, CallSpans, Cmp, Comparison,
     Constraint, Decision, Difference, Exhausted, Field, Outcome, Predicate, Region, Relation,
     Undecided, Values,
 };
+pub use file::FileError;
 pub use insn::{Alu, Cell, Insn, InsnError, Jump, Op, Operand};
+pub use listing::{Line, Listing, Token};
 pub use program::{Program, ProgramError, Run};

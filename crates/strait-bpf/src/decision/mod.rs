@@ -3,6 +3,7 @@
 mod builder;
 mod compare;
 mod diagram;
+mod pfc;
 mod regions;
 mod spans;
 mod store;

@@ -7,7 +7,7 @@ use strait_abi::AuditArch;
 use super::Decision;
 use super::diagram::{Diagram, Intervals};
 use super::store::{Ref, Var};
-use crate::Action;
+use crate::{Action, SeccompData};
 
 impl Decision {
     /// Consecutive spans of audit arches that together cover all of them, neighbours with
@@ -121,6 +121,14 @@ impl<'d> Answer<'d> {
         }
     }
 
+    /// Equal for two answers of one decision exactly if they say the same.
+    pub(super) fn place(&self) -> Result<Action, Ref> {
+        match self {
+            Answer::Always(action) => Ok(*action),
+            Answer::Depends(arguments) => Err(arguments.at),
+        }
+    }
+
     /// The action, if there is only one.
     pub fn always(&self) -> Option<Action> {
         match self {
@@ -148,9 +156,21 @@ pub struct Arguments<'d> {
 impl Arguments<'_> {
     /// Every action that the call can get; at least two.
     pub fn actions(&self) -> BTreeSet<Action> {
-        let base = crate::SeccompData::new(AuditArch::from_raw(0), 0);
+        let base = SeccompData::new(AuditArch::from_raw(0), 0);
         let all = self.diagram.witnesses(self.at, base, usize::MAX);
         all.into_iter().map(|(raw, _)| Action::from_raw(raw)).collect()
+    }
+
+    /// A call with the arch and number of `call` that gets an action which `wanted` accepts, if any
+    /// does: the least arguments of one such action.
+    pub fn witness(
+        &self,
+        call: SeccompData,
+        mut wanted: impl FnMut(Action) -> bool,
+    ) -> Option<SeccompData> {
+        let base = SeccompData::new(call.arch, call.nr);
+        let all = self.diagram.witnesses(self.at, base, usize::MAX);
+        all.into_iter().find(|&(raw, _)| wanted(Action::from_raw(raw))).map(|(_, call)| call)
     }
 }
 

@@ -49,6 +49,11 @@ impl Var {
         self.0.saturating_sub(first.0)
     }
 
+    /// The first bit of the 32-bit word that holds this one.
+    pub(super) fn word_start(self) -> Var {
+        Var(self.0 & !31)
+    }
+
     /// The first bit of the 64-bit value that holds this one; for arguments and the instruction
     /// pointer.
     pub(super) fn value_start(self) -> Var {
