@@ -1,16 +1,31 @@
 //! System call policies.
 //!
-//! A policy is the document that a person reads. Resolved to numbers, per audit arch, it becomes
-//! [`Rules`], a total function from what a filter sees to an action: what the compiler takes and
-//! what every comparison is about. A [`Recording`] is what was observed of a workload, and what
-//! policies are generated from.
+//! A [`Policy`] is the document that a person reads. Resolved to numbers, per audit arch, it
+//! becomes [`Rules`], a total function from what a filter sees to an action: what the compiler
+//! takes and what every comparison is about. A [`Recording`] is what was observed of a workload,
+//! and what policies are generated from.
 //!
 //! The crate does no I/O.
 #![forbid(unsafe_code)]
 
+mod action;
+mod document;
+mod errno;
+mod generate;
+mod lower;
 mod meaning;
+pub mod policy;
+mod principle;
+mod print;
 pub mod recording;
 pub mod rules;
+mod text;
 
+pub use action::action_text;
+pub use errno::{errno_name, errno_number};
+pub use generate::{GenerateError, GenerateOptions, generate};
+pub use lower::LowerError;
+pub use policy::Policy;
 pub use recording::Recording;
 pub use rules::Rules;
+pub use text::{MAX_BYTES, MAX_DEPTH, MAX_VALUES, ParseError, Place, Problem};

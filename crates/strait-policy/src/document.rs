@@ -1,0 +1,421 @@
+//! Reading the policy document: YAML or JSON text to a [`Policy`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::str::FromStr;
+
+use strait_abi::{Arch, Syscall};
+use strait_bpf::Action;
+
+use crate::action::parse_action;
+use crate::policy::{
+    API_VERSION, Architectures, Declared, Identity, KIND, Metadata, Necessity, Observed, Policy,
+    Reachable, RecordingSource, Rule, Unknown,
+};
+use crate::text::{self, Entry, Fault, Fields, Node, ParseError, Problem, Value, nearest};
+
+impl Policy {
+    /// Reads a policy from YAML or JSON.
+    ///
+    /// # Errors
+    /// The first thing that is wrong: where it stands, what it is and what would be right.
+    pub fn parse(text: &str) -> Result<Policy, ParseError> {
+        text::read_yaml(text).and_then(|root| document(&root)).map_err(|fault| fault.in_text(text))
+    }
+}
+
+fn document(root: &Node) -> Result<Policy, Fault> {
+    let mut fields = Fields::new(root, "the document")?;
+    let kind = fields.need("kind")?;
+    if kind.text("kind")? != KIND {
+        let found = kind.text("kind")?.to_owned();
+        return Err(kind.span.fault(Problem::Kind { found, expected: KIND }));
+    }
+    let version = fields.need("apiVersion")?;
+    if version.text("apiVersion")? != API_VERSION {
+        return Err(version.span.fault(Problem::Invalid {
+            what: "apiVersion",
+            value: version.text("apiVersion")?.to_owned(),
+            right: format!("this version of Strait reads `{API_VERSION}`"),
+        }));
+    }
+    let metadata = fields.take("metadata").map_or(Ok(Metadata::default()), metadata)?;
+    let spec = fields.need("spec")?;
+    fields.finish()?;
+
+    let mut fields = Fields::new(spec, "spec")?;
+    let identity = fields.take("identity").map(identity).transpose()?;
+    let architectures = architectures(fields.need("architectures")?)?;
+    let default = action(fields.need("default")?, "default")?;
+    let mut policy = Policy::new(architectures, default);
+    policy.metadata = metadata;
+    policy.identity = identity;
+    policy.unknown = fields.take("unknown").map(unknown).transpose()?;
+    policy.include = fields.texts("include")?;
+    if let Some(node) = fields.take("rules") {
+        policy.rules = node.list("rules")?.iter().map(rule).collect::<Result<_, _>>()?;
+    }
+    if let Some(node) = fields.take("steps").filter(|node| node.value != Value::Map(Vec::new())) {
+        return Err(node.span.fault(Problem::Unsupported {
+            what: "`steps`",
+            right: "leave the mapping empty: this version of Strait knows no steps",
+        }));
+    }
+    if let Some(node) = fields.take("recordings") {
+        policy.recordings =
+            node.list("recordings")?.iter().map(recording_source).collect::<Result<_, _>>()?;
+    }
+    if let Some(node) = fields.take("necessity") {
+        policy.necessity = ledger(node)?;
+    }
+    fields.finish()?;
+    Ok(policy)
+}
+
+fn metadata(node: &Node) -> Result<Metadata, Fault> {
+    let mut fields = Fields::new(node, "metadata")?;
+    let metadata = Metadata {
+        name: fields.text("name")?,
+        labels: text_map(fields.take("labels"), "labels")?,
+        annotations: text_map(fields.take("annotations"), "annotations")?,
+    };
+    fields.finish()?;
+    Ok(metadata)
+}
+
+fn text_map(node: Option<&Node>, field: &str) -> Result<BTreeMap<String, String>, Fault> {
+    let entries = node.map_or(Ok(&[][..]), |node| node.map(field))?;
+    entries
+        .iter()
+        .map(|entry| Ok((entry.key.to_string(), entry.node.text(&entry.key)?.to_owned())))
+        .collect()
+}
+
+fn identity(node: &Node) -> Result<Identity, Fault> {
+    let mut fields = Fields::new(node, "identity")?;
+    let identity = Identity {
+        name: fields.need("name")?.text("name")?.to_owned(),
+        kind: fields.text("kind")?,
+        owner: fields.text("owner")?,
+        secrets: fields.texts("secrets")?,
+    };
+    fields.finish()?;
+    Ok(identity)
+}
+
+fn architectures(node: &Node) -> Result<Architectures, Fault> {
+    let arches = names(node, "architectures", arch)?;
+    Architectures::new(arches).ok_or_else(|| {
+        let field = "architectures".to_owned();
+        let right = "name at least one, such as x86_64";
+        node.span.fault(Problem::EmptyList { field, right })
+    })
+}
+
+fn action(node: &Node, field: &str) -> Result<Action, Fault> {
+    parse_action(node.text(field)?).map_err(|problem| node.span.fault(problem))
+}
+
+fn unknown(node: &Node) -> Result<Unknown, Fault> {
+    let mut fields = Fields::new(node, "unknown")?;
+    let unknown = Unknown {
+        after: parsed(fields.need("after")?, "after", "kernel version")?,
+        action: action(fields.need("action")?, "action")?,
+    };
+    fields.finish()?;
+    Ok(unknown)
+}
+
+fn rule(node: &Node) -> Result<Rule, Fault> {
+    let mut fields = Fields::new(node, "a rule")?;
+    let list = fields.need("syscalls")?;
+    let syscalls = names(list, "syscalls", syscall)?;
+    if syscalls.is_empty() {
+        let field = "syscalls".to_owned();
+        let right = "name at least one system call, or remove the rule";
+        return Err(list.span.fault(Problem::EmptyList { field, right }));
+    }
+    let arch = match fields.take("arch") {
+        Some(list) => names(list, "arch", arch)?,
+        None => BTreeSet::new(),
+    };
+    let action = action(fields.need("action")?, "action")?;
+    fields.finish()?;
+    Ok(Rule { syscalls, arch, action })
+}
+
+fn recording_source(node: &Node) -> Result<RecordingSource, Fault> {
+    let mut fields = Fields::new(node, "a recording")?;
+    let source = RecordingSource {
+        digest: fields.need("digest")?.text("digest")?.to_owned(),
+        engine: fields.need("engine")?.text("engine")?.to_owned(),
+        kernel: fields.need("kernel")?.text("kernel")?.to_owned(),
+        gaps: fields.texts("gaps")?,
+    };
+    fields.finish()?;
+    Ok(source)
+}
+
+fn ledger(node: &Node) -> Result<BTreeMap<Syscall, Vec<Necessity>>, Fault> {
+    let entries = node.map("necessity")?.iter().map(|entry| {
+        let call = known_syscall(&entry.key).map_err(|problem| entry.key_span.fault(problem))?;
+        let list = entry.node.list(&entry.key)?;
+        Ok((call, list.iter().map(necessity).collect::<Result<_, _>>()?))
+    });
+    entries.collect()
+}
+
+fn necessity(node: &Node) -> Result<Necessity, Fault> {
+    const KINDS: &[&str] = &["observed", "reachable", "neededBy", "declared"];
+    let [Entry { key, key_span, node: body }] = node.map("a necessity")? else {
+        return Err(node.span.fault(Problem::Invalid {
+            what: "necessity",
+            value: "a mapping".to_owned(),
+            right: "each entry of the list has one key: observed, reachable, neededBy or declared"
+                .to_owned(),
+        }));
+    };
+    let mut fields = Fields::new(body, key)?;
+    let necessity = match &**key {
+        "observed" => Necessity::Observed(Observed {
+            recording: fields.need("recording")?.text("recording")?.to_owned(),
+            arch: match fields.take("arch") {
+                Some(list) => names(list, "arch", arch)?,
+                None => BTreeSet::new(),
+            },
+            count: fields.take("count").map(|node| node.u64("count")).transpose()?,
+            args: observed_args(fields.take("args"))?,
+            images: fields.texts("images")?,
+        }),
+        "reachable" => Necessity::Reachable(Reachable {
+            function: fields.need("function")?.text("function")?.to_owned(),
+            library: fields.text("library")?,
+        }),
+        "neededBy" => {
+            Necessity::NeededBy { runtime: fields.need("runtime")?.text("runtime")?.to_owned() }
+        }
+        "declared" => Necessity::Declared(Declared {
+            by: fields.need("by")?.text("by")?.to_owned(),
+            reason: fields.need("reason")?.text("reason")?.to_owned(),
+            expires: fields
+                .take("expires")
+                .map(|node| parsed(node, "expires", "day"))
+                .transpose()?,
+        }),
+        other => {
+            return Err(key_span.fault(Problem::UnknownName {
+                what: "kind of necessity",
+                name: other.to_owned(),
+                nearest: nearest(other, KINDS.iter().copied()),
+            }));
+        }
+    };
+    fields.finish()?;
+    Ok(necessity)
+}
+
+fn observed_args(node: Option<&Node>) -> Result<BTreeMap<String, Vec<String>>, Fault> {
+    let entries = node.map_or(Ok(&[][..]), |node| node.map("args"))?;
+    let value = |node: &Node| match &node.value {
+        // A value without a name is a number, and read as it was written.
+        Value::Number(text) => Ok(text.to_string()),
+        _ => node.text("args").map(str::to_owned),
+    };
+    entries
+        .iter()
+        .map(|entry| {
+            let values =
+                entry.node.list(&entry.key)?.iter().map(value).collect::<Result<_, _>>()?;
+            Ok((entry.key.to_string(), values))
+        })
+        .collect()
+}
+
+/// A list of names, each once.
+fn names<T: Ord>(
+    list: &Node,
+    field: &str,
+    read: impl Fn(&str) -> Result<T, Problem>,
+) -> Result<BTreeSet<T>, Fault> {
+    let mut names = BTreeSet::new();
+    for node in list.list(field)? {
+        let name = node.text(field)?;
+        if !names.insert(read(name).map_err(|problem| node.span.fault(problem))?) {
+            let (name, field) = (name.to_owned(), field.to_owned());
+            return Err(node.span.fault(Problem::DuplicateName { name, field }));
+        }
+    }
+    Ok(names)
+}
+
+fn syscall(name: &str) -> Result<Syscall, Problem> {
+    known_syscall(name)
+}
+
+/// The system call of that name.
+pub(crate) fn known_syscall(name: &str) -> Result<Syscall, Problem> {
+    Syscall::from_name(name).ok_or_else(|| Problem::UnknownName {
+        what: "system call",
+        name: name.to_owned(),
+        nearest: nearest(name, Syscall::all().map(Syscall::name)),
+    })
+}
+
+/// The ABI of that name.
+pub(crate) fn arch(name: &str) -> Result<Arch, Problem> {
+    name.parse().map_err(|_| Problem::UnknownName {
+        what: "architecture",
+        name: name.to_owned(),
+        nearest: foreign_arch(name)
+            .map(str::to_owned)
+            .or_else(|| nearest(name, Arch::ALL.iter().map(|arch| arch.name()))),
+    })
+}
+
+/// What other tools call the same ABI, for the suggestion only.
+fn foreign_arch(name: &str) -> Option<&'static str> {
+    Some(match name.to_ascii_lowercase().as_str() {
+        "amd64" | "x86-64" | "x64" => "x86_64",
+        "x86" | "i686" | "i586" | "ia32" => "i386",
+        "arm64" => "aarch64",
+        "armv7l" | "armhf" => "arm",
+        "ppc64el" => "ppc64le",
+        oci => Arch::ALL.iter().find(|arch| arch.oci_name().eq_ignore_ascii_case(oci))?.name(),
+    })
+}
+
+/// A text that its type can read.
+fn parsed<T: FromStr>(node: &Node, field: &str, what: &'static str) -> Result<T, Fault>
+where
+    T::Err: std::fmt::Display,
+{
+    let text = node.text(field)?;
+    text.parse().map_err(|error: T::Err| {
+        let right = error.to_string();
+        node.span.fault(Problem::Invalid { what, value: text.to_owned(), right })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EXAMPLE: &str = r#"
+apiVersion: strait.dev/v1alpha1
+kind: SyscallPolicy
+metadata: {name: payments-api}
+spec:
+  identity: {name: payments-sa, kind: kubernetes-service-account, owner: team-payments, secrets: [stripe-key]}
+  architectures: [x86_64]
+  default: errno(EPERM)
+  unknown: {after: "6.18", action: errno(ENOSYS)}
+  include: [set:io]
+  rules:
+    - {syscalls: [read, write, close], action: allow}
+    - {syscalls: [clone3], action: errno(ENOSYS)}
+  steps: {}
+  necessity:
+    read: [{observed: {recording: "sha256:00", count: 1822, images: [/bin/x]}}]
+    socket: [{observed: {recording: "sha256:00", args: {domain: [AF_INET, 10]}}}]
+    clone3: [{declared: {by: platform-team, reason: "glibc falls back to clone", expires: 2027-01-31}}]
+"#;
+
+    #[test]
+    fn the_example_of_the_documentation_is_read() {
+        let policy = Policy::parse(EXAMPLE).unwrap();
+        assert_eq!(policy.metadata.name.as_deref(), Some("payments-api"));
+        assert_eq!(policy.rules.len(), 2);
+        assert_eq!(policy.rules[1].action, Action::Errno(38));
+        assert_eq!(policy.necessity.len(), 3);
+        let socket = &policy.necessity[&Syscall::from_name("socket").unwrap()];
+        let Necessity::Observed(observed) = &socket[0] else { panic!("{socket:?}") };
+        assert_eq!(observed.args["domain"], ["AF_INET", "10"]);
+    }
+
+    /// Replaces `from` in the example and gives the message and the text that it points at.
+    fn error(from: &str, to: &str) -> (String, String) {
+        assert!(EXAMPLE.contains(from));
+        let text = EXAMPLE.replacen(from, to, 1);
+        let error = Policy::parse(&text).unwrap_err();
+        (error.to_string(), text[error.place.start..error.place.end].to_owned())
+    }
+
+    #[test]
+    fn what_is_wrong_is_pointed_at_with_what_would_be_right() {
+        for (from, to, message, place) in [
+            (
+                "write,",
+                "wriet,",
+                "line 12, column 25: `wriet` is no known system call; did you mean `write`?",
+                "wriet",
+            ),
+            ("[x86_64]", "[amd64]", "no known architecture; did you mean `x86_64`?", "amd64"),
+            ("[x86_64]", "[SCMP_ARCH_X86_64]", "did you mean `x86_64`?", "SCMP_ARCH_X86_64"),
+            ("[x86_64]", "x86_64", "`architectures` must be a list, not a text", "x86_64"),
+            ("[x86_64]", "[]", "`architectures` is empty", "[]"),
+            (
+                "default: errno(EPERM)",
+                "default: errno(EPREM)",
+                "did you mean `EPERM`?",
+                "errno(EPREM)",
+            ),
+            (
+                "default: errno(EPERM)",
+                "default: 1",
+                "`default` must be a text (put it in quotes), not a number",
+                "1",
+            ),
+            ("action: allow", "actoin: allow", "`action` is missing from a rule", ""),
+            ("  rules:", "  ruls:", "`ruls` is no field of spec; did you mean `rules`?", "ruls"),
+            ("\"6.18\"", "6.18", "put it in quotes", "6.18"),
+            ("\"6.18\"", "\"6\"", "MAJOR.MINOR", "\"6\""),
+            ("[read, write, close]", "[]", "name at least one system call", "[]"),
+            ("write,", "read,", "`read` stands twice in `syscalls`", "read"),
+            (
+                "observed:",
+                "observd:",
+                "no known kind of necessity; did you mean `observed`?",
+                "observd",
+            ),
+            ("2027-01-31", "2027-02-31", "YYYY-MM-DD", "2027-02-31"),
+            ("steps: {}", "steps: {serve: {}}", "knows no steps", ""),
+            (
+                "kind: SyscallPolicy",
+                "kind: SeccompProfile",
+                "a `SeccompProfile`, not a `SyscallPolicy`",
+                "SeccompProfile",
+            ),
+            ("v1alpha1", "v2", "reads `strait.dev/v1alpha1`", "strait.dev/v2"),
+            ("count: 1822", "count: -3", "must be a whole number", "-3"),
+        ] {
+            let (found, at) = error(from, to);
+            assert!(found.contains(message), "{found:?} does not say {message:?}");
+            assert!(place.is_empty() || at == place, "{found:?} points at {at:?}");
+        }
+    }
+
+    #[test]
+    fn documents_that_are_no_policy_are_refused() {
+        for (text, message) in [
+            ("", "empty"),
+            ("- a\n", "must be a mapping, not a list"),
+            ("just text", "must be a mapping, not a text"),
+            ("{\"kind\": \"SyscallPolicy\"", "`,` or `}` was expected"),
+            ("a: [\n", "line 1, column 4"),
+        ] {
+            let error = Policy::parse(text).unwrap_err().to_string();
+            assert!(error.contains(message), "{error}");
+        }
+        let large = "#".repeat(crate::text::MAX_BYTES + 1);
+        assert!(matches!(*Policy::parse(&large).unwrap_err().problem, Problem::TooLarge { .. }));
+    }
+
+    #[test]
+    fn json_is_read_too() {
+        let text = r#"{"apiVersion": "strait.dev/v1alpha1", "kind": "SyscallPolicy",
+            "spec": {"architectures": ["x86_64", "i386"], "default": "kill-process",
+                     "rules": [{"syscalls": ["read"], "arch": ["i386"], "action": "log"}]}}"#;
+        let policy = Policy::parse(text).unwrap();
+        assert_eq!(policy.rules[0].arch, BTreeSet::from([Arch::I386]));
+        assert_eq!(policy.default, Action::KillProcess);
+    }
+}

@@ -1,0 +1,339 @@
+//! Generating: from recordings to the least policy that lets the same happen again.
+//!
+//! Every call that was seen is allowed on the ABI by which it came in, with what was observed as
+//! its necessity. A call that only ever answered ENOSYS is a probe and keeps that answer. What is
+//! there beyond that is in the two tables of `principle.rs`, and declared in the ledger.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use strait_abi::{Arch, Syscall};
+use strait_bpf::Action;
+
+use crate::policy::{
+    Architectures, Declared, KernelVersion, Necessity, Observed, Policy, RecordingSource, Rule,
+    Unknown,
+};
+use crate::principle::{PROBED, STARTS_TASKS, UNSEEN, When};
+use crate::recording::{Outcomes, Recording};
+
+/// What a person can decide about a generated policy.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GenerateOptions {
+    /// The policy's name.
+    pub name: Option<String>,
+    /// Make a policy even of recordings that lost something; the ledger says what.
+    pub accept_loss: bool,
+}
+
+/// Why no policy was made.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum GenerateError {
+    /// No recordings, or none with a call.
+    #[error("nothing was recorded: a policy is made of at least one call")]
+    Nothing,
+    /// A recording lost calls that a policy of it would deny.
+    #[error(
+        "the recording {digest} is not whole ({}): record again, or accept that the policy may deny what was lost",
+        .gaps.join("; ")
+    )]
+    Lossy {
+        /// Which one.
+        digest: String,
+        /// What was lost.
+        gaps: Vec<String>,
+    },
+    /// A call whose number has no name here, so that no rule can be written for it.
+    #[error(
+        "number {nr} of {arch} was called, {count} times, and is no known system call: this version of Strait is older than the workload"
+    )]
+    UnknownNumber {
+        /// The ABI.
+        arch: Arch,
+        /// The number.
+        nr: u32,
+        /// How often it was called.
+        count: u64,
+    },
+    /// A kernel release without a version in it.
+    #[error(
+        "the recording {digest} says it was made on kernel `{kernel}`, which has no version in it"
+    )]
+    Kernel {
+        /// Which one.
+        digest: String,
+        /// The release.
+        kernel: String,
+    },
+}
+
+/// `errno` of a call that the kernel has not.
+const ENOSYS: u16 = 38;
+/// `errno` of a call that is not permitted.
+const EPERM: u16 = 1;
+/// Who declares what is in the tables of principle.
+const GENERATOR: &str = "strait generate";
+
+/// The least policy under which what was recorded can happen again.
+///
+/// # Errors
+/// If nothing was recorded, something was lost and that is not accepted, or a call has no name.
+pub fn generate(
+    recordings: &[Recording],
+    options: &GenerateOptions,
+) -> Result<Policy, GenerateError> {
+    let mut seen = Seen::default();
+    let mut sources = BTreeMap::new();
+    let mut newest = None;
+    for recording in recordings {
+        let digest = recording.digest();
+        if recording.completeness().is_lossy() && !options.accept_loss {
+            let gaps = recording.completeness().gaps();
+            return Err(GenerateError::Lossy { digest, gaps });
+        }
+        let kernel = KernelVersion::of_release(recording.kernel()).ok_or_else(|| {
+            let kernel = recording.kernel().to_owned();
+            GenerateError::Kernel { digest: digest.clone(), kernel }
+        })?;
+        newest = newest.max(Some(kernel));
+        seen.add(recording, &digest)?;
+        let source = RecordingSource {
+            digest: digest.clone(),
+            engine: recording.engine().name.clone(),
+            kernel: recording.kernel().to_owned(),
+            gaps: recording.completeness().gaps(),
+        };
+        sources.insert(digest, source);
+    }
+    let arches: BTreeSet<Arch> = seen.outcomes.keys().map(|&(_, arch)| arch).collect();
+    let architectures = Architectures::new(arches).ok_or(GenerateError::Nothing)?;
+
+    let mut policy = Policy::new(architectures, Action::Errno(EPERM));
+    policy.metadata.name = options.name.clone();
+    policy.unknown = newest.map(|after| Unknown { after, action: Action::Errno(ENOSYS) });
+    policy.recordings = sources.into_values().collect();
+
+    let answers = seen.answers(&policy.architectures);
+    policy.rules = rules(&answers, &policy.architectures);
+    policy.necessity = seen.ledger(&policy.architectures, &answers);
+    Ok(policy)
+}
+
+/// What each call gets on each ABI, and the principle by which it does, if it was not seen.
+type Answers = BTreeMap<(Syscall, Arch), (Action, Option<&'static str>)>;
+
+/// What was seen.
+#[derive(Default)]
+struct Seen {
+    outcomes: BTreeMap<(Syscall, Arch), Outcomes>,
+    /// By call and recording.
+    observed: BTreeMap<(Syscall, String), Observed>,
+}
+
+impl Seen {
+    fn add(&mut self, recording: &Recording, digest: &str) -> Result<(), GenerateError> {
+        for call in recording.calls() {
+            let (arch, nr, count) = (call.arch, call.nr, call.outcomes.count);
+            let Some(syscall) = call.syscall() else {
+                // The kernel has no such call either: the answer stays what it was.
+                if only_enosys(&call.outcomes) {
+                    continue;
+                }
+                return Err(GenerateError::UnknownNumber { arch, nr, count });
+            };
+            self.outcomes.entry((syscall, arch)).or_default().add(&call.outcomes);
+            let observed = self.observed.entry((syscall, digest.to_owned())).or_default();
+            observed.recording = digest.to_owned();
+            observed.arch.insert(arch);
+            observed.count = Some(observed.count.unwrap_or(0).saturating_add(count));
+            let image = &recording.images()[call.image].path;
+            if !observed.images.contains(image) {
+                observed.images.push(image.clone());
+            }
+        }
+        Ok(())
+    }
+
+    fn answers(&self, architectures: &Architectures) -> Answers {
+        let mut answers = Answers::new();
+        for (&key, outcomes) in &self.outcomes {
+            let probe = only_enosys(outcomes);
+            answers.insert(key, (if probe { Action::Errno(ENOSYS) } else { Action::Allow }, None));
+        }
+        for arch in architectures.iter() {
+            let starts_tasks = STARTS_TASKS.iter().any(|name| {
+                let call = Syscall::from_name(name);
+                call.is_some_and(|call| self.outcomes.contains_key(&(call, arch)))
+            });
+            let on_arch =
+                |name: &str| Syscall::from_name(name).filter(|call| call.number(arch).is_some());
+            for &(name, when, reason) in UNSEEN {
+                if let Some(call) = on_arch(name).filter(|_| when == When::Always || starts_tasks) {
+                    answers.entry((call, arch)).or_insert((Action::Allow, Some(reason)));
+                }
+            }
+            for &(name, reason) in PROBED {
+                if let Some(call) = on_arch(name) {
+                    answers.entry((call, arch)).or_insert((Action::Errno(ENOSYS), Some(reason)));
+                }
+            }
+        }
+        answers
+    }
+
+    fn ledger(
+        self,
+        architectures: &Architectures,
+        answers: &Answers,
+    ) -> BTreeMap<Syscall, Vec<Necessity>> {
+        let mut ledger: BTreeMap<Syscall, Vec<Necessity>> = BTreeMap::new();
+        for ((call, _), mut observed) in self.observed {
+            if architectures.iter().all(|arch| observed.arch.contains(&arch)) {
+                observed.arch.clear();
+            }
+            observed.images.sort();
+            ledger.entry(call).or_default().push(Necessity::Observed(observed));
+        }
+        for (&(call, _), &(_, principle)) in answers {
+            if let Some(reason) = principle {
+                let declared = Necessity::Declared(Declared {
+                    by: GENERATOR.to_owned(),
+                    reason: reason.to_owned(),
+                    expires: None,
+                });
+                let reasons = ledger.entry(call).or_default();
+                if !reasons.contains(&declared) {
+                    reasons.push(declared);
+                }
+            }
+        }
+        ledger
+    }
+}
+
+/// Whether every time that the call was made the kernel had no such call.
+fn only_enosys(outcomes: &Outcomes) -> bool {
+    outcomes.count > 0 && outcomes.errnos.get(&ENOSYS) == Some(&outcomes.count)
+}
+
+/// One rule for each action and set of ABIs.
+fn rules(answers: &Answers, architectures: &Architectures) -> Vec<Rule> {
+    let mut arches_of: BTreeMap<(Syscall, Action), BTreeSet<Arch>> = BTreeMap::new();
+    for (&(call, arch), &(action, _)) in answers {
+        arches_of.entry((call, action)).or_default().insert(arch);
+    }
+    let mut grouped: BTreeMap<(std::cmp::Reverse<Action>, BTreeSet<Arch>), BTreeSet<Syscall>> =
+        BTreeMap::new();
+    for ((call, action), mut arches) in arches_of {
+        if arches.len() == architectures.iter().len() {
+            arches.clear();
+        }
+        grouped.entry((std::cmp::Reverse(action), arches)).or_default().insert(call);
+    }
+    grouped
+        .into_iter()
+        .map(|((action, arch), syscalls)| Rule { syscalls, arch, action: action.0 })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recording::Engine;
+    use strait_bpf::SeccompData;
+
+    fn call(name: &str) -> Syscall {
+        Syscall::from_name(name).unwrap()
+    }
+
+    /// A recording of calls that succeeded once, and of probes that answered ENOSYS.
+    fn recording(succeeded: &[&str], probes: &[&str], lost: u64) -> Recording {
+        let engine = Engine { name: "ptrace".into(), reason: "test".into() };
+        let mut recording = Recording::builder(engine, "6.18.44");
+        for name in succeeded {
+            let outcomes = Outcomes { count: 1, succeeded: 1, ..Outcomes::default() };
+            let nr = call(name).number(Arch::X86_64).unwrap();
+            recording.call("/bin/x", Arch::X86_64, nr, &outcomes);
+        }
+        for name in probes {
+            let errnos = BTreeMap::from([(ENOSYS, 2)]);
+            let nr = call(name).number(Arch::X86_64).unwrap();
+            let outcomes = Outcomes { count: 2, succeeded: 0, errnos };
+            recording.call("/bin/x", Arch::X86_64, nr, &outcomes);
+        }
+        recording.lost("map", lost);
+        recording.build()
+    }
+
+    fn decide(policy: &Policy, nr: u32) -> Action {
+        let data = SeccompData {
+            nr,
+            arch: Arch::X86_64.audit_arch(),
+            instruction_pointer: 0,
+            args: [0; 6],
+        };
+        policy.lower().unwrap().decide(&data)
+    }
+
+    fn decide_name(policy: &Policy, name: &str) -> Action {
+        decide(policy, call(name).number(Arch::X86_64).unwrap())
+    }
+
+    #[test]
+    fn what_was_seen_is_allowed_and_what_was_not_is_denied() {
+        let recording = recording(&["read", "openat"], &["quotactl"], 0);
+        let policy = generate(&[recording], &GenerateOptions::default()).unwrap();
+        assert_eq!(decide_name(&policy, "read"), Action::Allow);
+        assert_eq!(decide_name(&policy, "exit_group"), Action::Allow);
+        assert_eq!(decide_name(&policy, "quotactl"), Action::Errno(ENOSYS));
+        assert_eq!(decide_name(&policy, "statx"), Action::Errno(ENOSYS));
+        assert_eq!(decide_name(&policy, "mount"), Action::Errno(EPERM));
+        assert_eq!(decide_name(&policy, "futex"), Action::Errno(EPERM));
+        assert_eq!(decide(&policy, 100_000), Action::Errno(ENOSYS));
+        assert_eq!(decide(&policy, Arch::X32_BIT), Action::KillProcess);
+        assert_eq!(decide(&policy, u32::MAX), Action::KillProcess);
+    }
+
+    #[test]
+    fn tasks_bring_what_contention_needs() {
+        let policy =
+            generate(&[recording(&["clone"], &[], 0)], &GenerateOptions::default()).unwrap();
+        assert_eq!(decide_name(&policy, "futex"), Action::Allow);
+    }
+
+    #[test]
+    fn every_rule_has_its_necessity() {
+        let policy =
+            generate(&[recording(&["clone", "read"], &["bpf"], 0)], &GenerateOptions::default())
+                .unwrap();
+        for rule in &policy.rules {
+            for call in &rule.syscalls {
+                assert!(!policy.necessity[call].is_empty(), "{call}");
+            }
+        }
+        let text = policy.to_string();
+        assert_eq!(Policy::parse(&text).unwrap(), policy, "{text}");
+    }
+
+    #[test]
+    fn losses_are_refused_unless_accepted() {
+        let lossy = [recording(&["read"], &[], 3)];
+        let refused = generate(&lossy, &GenerateOptions::default());
+        assert!(matches!(refused, Err(GenerateError::Lossy { .. })));
+        let options = GenerateOptions { accept_loss: true, ..GenerateOptions::default() };
+        let policy = generate(&lossy, &options).unwrap();
+        assert_eq!(policy.recordings[0].gaps, ["lost in map: 3"]);
+        assert_eq!(generate(&[], &options), Err(GenerateError::Nothing));
+    }
+
+    #[test]
+    fn two_recordings_allow_what_each_allows() {
+        let (first, second) =
+            (recording(&["read"], &["statx"], 0), recording(&["write", "statx"], &[], 0));
+        let policy = generate(&[first, second], &GenerateOptions::default()).unwrap();
+        for name in ["read", "write", "statx"] {
+            assert_eq!(decide_name(&policy, name), Action::Allow, "{name}");
+        }
+        assert_eq!(policy.recordings.len(), 2);
+    }
+}

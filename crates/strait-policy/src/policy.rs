@@ -1,0 +1,322 @@
+//! The policy as a value: the document that a person reads, `kind: SyscallPolicy`.
+//!
+//! Every part is valid by itself; what the parts mean together is what [`Policy::lower`] says.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::str::FromStr;
+
+use strait_abi::{Arch, Syscall};
+use strait_bpf::Action;
+
+/// `apiVersion` of the policies that this version writes and reads.
+pub const API_VERSION: &str = "strait.dev/v1alpha1";
+/// `kind` of a policy.
+pub const KIND: &str = "SyscallPolicy";
+
+/// What a workload may call, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// What the document is called.
+    pub metadata: Metadata,
+    /// Whom the workload acts as.
+    pub identity: Option<Identity>,
+    /// The ABIs that the rules are for; a call of any other ends the process.
+    pub architectures: Architectures,
+    /// What a call gets that no rule names.
+    pub default: Action,
+    /// What calls get that are newer than the policy.
+    pub unknown: Option<Unknown>,
+    /// Named sets that are allowed, after the rules.
+    pub include: Vec<String>,
+    /// The rules; of those that name a call, the first whose condition holds decides.
+    pub rules: Vec<Rule>,
+    /// The recordings that the ledger refers to.
+    pub recordings: Vec<RecordingSource>,
+    /// The ledger: why each call is in the policy.
+    pub necessity: BTreeMap<Syscall, Vec<Necessity>>,
+}
+
+impl Policy {
+    /// A policy for `architectures` that gives every call `default`.
+    pub fn new(architectures: Architectures, default: Action) -> Policy {
+        Policy {
+            metadata: Metadata::default(),
+            identity: None,
+            architectures,
+            default,
+            unknown: None,
+            include: Vec::new(),
+            rules: Vec::new(),
+            recordings: Vec::new(),
+            necessity: BTreeMap::new(),
+        }
+    }
+}
+
+/// What a document is called.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Metadata {
+    /// The policy's name.
+    pub name: Option<String>,
+    /// Labels, as Kubernetes has them.
+    pub labels: BTreeMap<String, String>,
+    /// Annotations, as Kubernetes has them.
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// The non-human identity that a workload acts as.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Identity {
+    /// The name of the account, token or key.
+    pub name: String,
+    /// What it is, such as `kubernetes-service-account`.
+    pub kind: Option<String>,
+    /// Who answers for it.
+    pub owner: Option<String>,
+    /// The secrets that it can read, by name; never their values.
+    pub secrets: Vec<String>,
+}
+
+/// The ABIs that a policy is for: at least one, each once, in the order of [`Arch`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Architectures(BTreeSet<Arch>);
+
+impl Architectures {
+    /// These ABIs, or `None` if there are none.
+    pub fn new(arches: impl IntoIterator<Item = Arch>) -> Option<Architectures> {
+        let arches: BTreeSet<Arch> = arches.into_iter().collect();
+        (!arches.is_empty()).then_some(Architectures(arches))
+    }
+
+    /// Whether `arch` is among them.
+    pub fn contains(&self, arch: Arch) -> bool {
+        self.0.contains(&arch)
+    }
+
+    /// Each once.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = Arch> + '_ {
+        self.0.iter().copied()
+    }
+}
+
+impl From<Arch> for Architectures {
+    fn from(arch: Arch) -> Architectures {
+        Architectures(BTreeSet::from([arch]))
+    }
+}
+
+/// What calls get that are newer than a policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unknown {
+    /// The newest kernel whose calls the policy has an opinion on.
+    pub after: KernelVersion,
+    /// What newer calls get, where no rule names them.
+    pub action: Action,
+}
+
+/// A kernel's version, `MAJOR.MINOR`: no system call appears in a smaller step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KernelVersion {
+    /// The first number.
+    pub major: u16,
+    /// The second.
+    pub minor: u16,
+}
+
+impl KernelVersion {
+    /// The version in a release as `uname -r` prints it: `6.18.44-arch1` is 6.18.
+    pub fn of_release(release: &str) -> Option<KernelVersion> {
+        let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+        match (numbers.next(), numbers.next()) {
+            (Some(Ok(major)), Some(Ok(minor))) => Some(KernelVersion { major, minor }),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for KernelVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.major, self.minor)
+    }
+}
+
+impl FromStr for KernelVersion {
+    type Err = InvalidKernelVersion;
+
+    fn from_str(text: &str) -> Result<KernelVersion, InvalidKernelVersion> {
+        let number = |text: &str| text.parse().ok().filter(|_| !text.starts_with('+'));
+        text.split_once('.')
+            .and_then(|(major, minor)| {
+                Some(KernelVersion { major: number(major)?, minor: number(minor)? })
+            })
+            .ok_or(InvalidKernelVersion)
+    }
+}
+
+/// A text that is no `MAJOR.MINOR`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a kernel version is MAJOR.MINOR, such as 6.18")]
+pub struct InvalidKernelVersion;
+
+/// What the calls of a set get.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// The calls; at least one, each once, by name.
+    pub syscalls: BTreeSet<Syscall>,
+    /// The ABIs that the rule is for; all of the policy's if there are none here.
+    pub arch: BTreeSet<Arch>,
+    /// What they get.
+    pub action: Action,
+}
+
+impl Rule {
+    /// A rule for all of the policy's ABIs.
+    pub fn new(syscalls: impl IntoIterator<Item = Syscall>, action: Action) -> Rule {
+        Rule { syscalls: syscalls.into_iter().collect(), arch: BTreeSet::new(), action }
+    }
+
+    /// Whether it says something of `syscall` on `arch`.
+    pub fn applies_to(&self, syscall: Syscall, arch: Arch) -> bool {
+        self.syscalls.contains(&syscall) && (self.arch.is_empty() || self.arch.contains(&arch))
+    }
+}
+
+/// A recording that a ledger refers to, and how much it saw.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordingSource {
+    /// `sha256:…`, as [`crate::Recording::digest`] gives it.
+    pub digest: String,
+    /// Who observed.
+    pub engine: String,
+    /// The kernel's release.
+    pub kernel: String,
+    /// What was lost or could not be seen, a sentence each; nothing is a complete recording.
+    pub gaps: Vec<String>,
+}
+
+/// Why a call is in a policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Necessity {
+    /// It was seen.
+    Observed(Observed),
+    /// Static analysis says that a program could call it.
+    Reachable(Reachable),
+    /// A container runtime calls it between loading the filter and the workload's exec.
+    NeededBy {
+        /// The runtime, such as `runc`.
+        runtime: String,
+    },
+    /// A person, or a principle of the generator, says so.
+    Declared(Declared),
+}
+
+/// A call that was seen.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Observed {
+    /// The digest of the recording.
+    pub recording: String,
+    /// The ABIs that it came in by; all of the policy's if there are none here.
+    pub arch: BTreeSet<Arch>,
+    /// How often.
+    pub count: Option<u64>,
+    /// The values of arguments that were seen, by argument.
+    pub args: BTreeMap<String, Vec<String>>,
+    /// The program files that made it.
+    pub images: Vec<String>,
+}
+
+/// A call that a program could make.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reachable {
+    /// The function that makes it.
+    pub function: String,
+    /// The library or program that has the function.
+    pub library: Option<String>,
+}
+
+/// A call that somebody says is needed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Declared {
+    /// Who says so.
+    pub by: String,
+    /// Why.
+    pub reason: String,
+    /// The last day on which the reason holds.
+    pub expires: Option<Date>,
+}
+
+/// A day, `YYYY-MM-DD`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Date {
+    year: u16,
+    month: u8,
+    day: u8,
+}
+
+impl fmt::Display for Date {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:04}-{:02}-{:02}", self.year, self.month, self.day)
+    }
+}
+
+/// A text that is no day.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a day is YYYY-MM-DD, such as 2027-01-31")]
+pub struct InvalidDate;
+
+impl FromStr for Date {
+    type Err = InvalidDate;
+
+    fn from_str(text: &str) -> Result<Date, InvalidDate> {
+        let digits = |part: &str, length: usize| {
+            let well_formed = part.len() == length && part.bytes().all(|b| b.is_ascii_digit());
+            if well_formed {
+                part.parse::<u16>().map_err(|_| InvalidDate)
+            } else {
+                Err(InvalidDate)
+            }
+        };
+        let parts: Vec<&str> = text.split('-').collect();
+        let &[year, month, day] = parts.as_slice() else { return Err(InvalidDate) };
+        let (year, month, day) = (digits(year, 4)?, digits(month, 2)?, digits(day, 2)?);
+        let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+        let days = match month {
+            2 if leap => 29,
+            2 => 28,
+            4 | 6 | 9 | 11 => 30,
+            1..=12 => 31,
+            _ => return Err(InvalidDate),
+        };
+        match (u8::try_from(month), u8::try_from(day)) {
+            (Ok(month), Ok(day)) if (1..=days).contains(&day) => Ok(Date { year, month, day }),
+            _ => Err(InvalidDate),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn days_are_those_of_the_calendar() {
+        for day in ["2028-02-29", "2027-12-31", "0001-01-01"] {
+            assert_eq!(day.parse::<Date>().unwrap().to_string(), day);
+        }
+        for text in ["2027-02-29", "2027-13-01", "2027-00-01", "2027-1-1", "27-01-01", "x", ""] {
+            assert_eq!(text.parse::<Date>(), Err(InvalidDate));
+        }
+    }
+
+    #[test]
+    fn kernel_versions_order_by_number() {
+        let version = |text: &str| text.parse::<KernelVersion>().unwrap();
+        assert!(version("6.9") < version("6.18"));
+        assert_eq!(KernelVersion::of_release("6.18.44-x+1"), Some(version("6.18")));
+        assert_eq!(KernelVersion::of_release("6"), None);
+        assert!("6".parse::<KernelVersion>().is_err());
+        assert!("6.+1".parse::<KernelVersion>().is_err());
+    }
+}
