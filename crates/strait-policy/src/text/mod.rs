@@ -56,7 +56,10 @@ impl Span {
 
     /// The same in lines and columns of `text`.
     pub(crate) fn place(self, text: &str) -> Place {
-        let floor = |at: u32| text.floor_char_boundary(usize::try_from(at).unwrap_or(usize::MAX));
+        let floor = |at: u32| {
+            let at = usize::try_from(at).unwrap_or(usize::MAX).min(text.len());
+            (0..=at).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0)
+        };
         let (start, end) = (floor(self.start), floor(self.end));
         let before = &text[..start];
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
