@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod man;
+mod tables;
 mod test;
 mod tidy;
 
@@ -16,6 +17,7 @@ Project chores.
   cargo xtask test [ARGS…]     install what the tests need (root on Debian), run all of them;
                                ARGS go to the test runner
   cargo xtask tidy             the rules of the house that no compiler checks
+  cargo xtask tables [--check] the tables of strait-abi, from the headers of Debian's packages
   cargo xtask man [DIR]        man pages and shell completions into DIR (target/man)
 ";
 
@@ -39,6 +41,7 @@ fn chore(args: &[String]) -> Result<()> {
         "test" => test::run(rest),
         "tidy" => tidy::run(rest),
         "man" => man::run(rest),
+        "tables" => tables::run(rest),
         "help" | "--help" | "-h" => {
             print!("{USAGE}");
             Ok(())

@@ -8,6 +8,9 @@
 
 mod arch;
 mod syscall;
+mod tables;
+mod version;
 
 pub use arch::{Arch, AuditArch, UnknownArch};
 pub use syscall::{Syscall, UnknownSyscall};
+pub use version::{InvalidKernelVersion, KernelVersion};

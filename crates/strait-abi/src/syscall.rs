@@ -2,9 +2,10 @@
 
 use std::fmt;
 
-use crate::Arch;
+use crate::tables::{AS_OF, NONE, NUMBERS};
+use crate::{Arch, KernelVersion};
 
-/// A system call known here, on any arch.
+/// A system call known here, on any arch. Ordered by name.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Syscall(u16);
 
@@ -26,29 +27,35 @@ impl std::error::Error for UnknownSyscall {}
 impl Syscall {
     /// Every known call, by name.
     pub fn all() -> impl ExactSizeIterator<Item = Syscall> {
-        (0..u16::try_from(TABLE.len()).unwrap_or(u16::MAX)).map(Syscall)
+        (0..COUNT).map(Syscall)
     }
 
-    /// The call of that name.
+    /// The call of that name, as the kernel's `__NR_` macros spell it (and `__ARM_NR_` for the
+    /// calls that only 32-bit Arm has).
     pub fn from_name(name: &str) -> Option<Syscall> {
-        TABLE
-            .binary_search_by(|row| row.0.cmp(name))
-            .ok()
-            .map(|i| Syscall(u16::try_from(i).unwrap_or(u16::MAX)))
+        let row = NUMBERS.binary_search_by(|row| row.0.cmp(name)).ok()?;
+        u16::try_from(row).ok().map(Syscall)
     }
 
     /// The kernel's name of the call.
     pub fn name(self) -> &'static str {
-        TABLE[usize::from(self.0)].0
+        NUMBERS[self.row()].0
     }
 
     /// Its number on `arch` as `seccomp_data.nr` shows it (for x32 with [`Arch::X32_BIT`]), or
     /// `None` where that arch has no such call.
+    ///
+    /// Two names of one number exist: `sync_file_range2` is an alias on [`Arch::Arm`].
     pub fn number(self, arch: Arch) -> Option<u32> {
-        match arch {
-            Arch::X86_64 => Some(TABLE[usize::from(self.0)].1),
-            _ => None,
+        match NUMBERS[self.row()].1[arch as usize] {
+            NONE => None,
+            number if matches!(arch, Arch::X32) => Some(number | Arch::X32_BIT),
+            number => Some(number),
         }
+    }
+
+    fn row(self) -> usize {
+        usize::from(self.0)
     }
 }
 
@@ -65,373 +72,164 @@ impl fmt::Display for Syscall {
 }
 
 impl Arch {
-    /// The call that has this number, as `seccomp_data.nr` shows it.
+    /// The call that has this number, as `seccomp_data.nr` shows it. Where a number has two
+    /// names, the one that the kernel's own table has.
     pub fn syscall(self, nr: u32) -> Option<Syscall> {
-        Syscall::all().find(|call| call.number(self) == Some(nr))
+        let nr = match self {
+            Arch::X32 if nr & Arch::X32_BIT == 0 => return None,
+            Arch::X32 => nr & !Arch::X32_BIT,
+            _ => nr,
+        };
+        if let Some(private) = nr.checked_sub(ARM_PRIVATE).filter(|_| self == Arch::Arm) {
+            let row = *ARM_PRIVATE_CALLS.get(usize::try_from(private).ok()?)?;
+            return (row != NO_CALL).then_some(Syscall(row));
+        }
+        let row = *BY_NUMBER[self as usize].get(usize::try_from(nr).ok()?)?;
+        (row != NO_CALL).then_some(Syscall(row))
+    }
+
+    /// The kernel whose headers the numbers here are from: a call that appeared later is not
+    /// known to this build.
+    pub const fn tables_as_of() -> KernelVersion {
+        AS_OF
     }
 }
 
-const TABLE: &[(&str, u32)] = &[
-    ("_sysctl", 156),
-    ("accept", 43),
-    ("accept4", 288),
-    ("access", 21),
-    ("acct", 163),
-    ("add_key", 248),
-    ("adjtimex", 159),
-    ("afs_syscall", 183),
-    ("alarm", 37),
-    ("arch_prctl", 158),
-    ("bind", 49),
-    ("bpf", 321),
-    ("brk", 12),
-    ("capget", 125),
-    ("capset", 126),
-    ("chdir", 80),
-    ("chmod", 90),
-    ("chown", 92),
-    ("chroot", 161),
-    ("clock_adjtime", 305),
-    ("clock_getres", 229),
-    ("clock_gettime", 228),
-    ("clock_nanosleep", 230),
-    ("clock_settime", 227),
-    ("clone", 56),
-    ("clone3", 435),
-    ("close", 3),
-    ("close_range", 436),
-    ("connect", 42),
-    ("copy_file_range", 326),
-    ("creat", 85),
-    ("create_module", 174),
-    ("delete_module", 176),
-    ("dup", 32),
-    ("dup2", 33),
-    ("dup3", 292),
-    ("epoll_create", 213),
-    ("epoll_create1", 291),
-    ("epoll_ctl", 233),
-    ("epoll_ctl_old", 214),
-    ("epoll_pwait", 281),
-    ("epoll_pwait2", 441),
-    ("epoll_wait", 232),
-    ("epoll_wait_old", 215),
-    ("eventfd", 284),
-    ("eventfd2", 290),
-    ("execve", 59),
-    ("execveat", 322),
-    ("exit", 60),
-    ("exit_group", 231),
-    ("faccessat", 269),
-    ("faccessat2", 439),
-    ("fadvise64", 221),
-    ("fallocate", 285),
-    ("fanotify_init", 300),
-    ("fanotify_mark", 301),
-    ("fchdir", 81),
-    ("fchmod", 91),
-    ("fchmodat", 268),
-    ("fchown", 93),
-    ("fchownat", 260),
-    ("fcntl", 72),
-    ("fdatasync", 75),
-    ("fgetxattr", 193),
-    ("finit_module", 313),
-    ("flistxattr", 196),
-    ("flock", 73),
-    ("fork", 57),
-    ("fremovexattr", 199),
-    ("fsconfig", 431),
-    ("fsetxattr", 190),
-    ("fsmount", 432),
-    ("fsopen", 430),
-    ("fspick", 433),
-    ("fstat", 5),
-    ("fstatfs", 138),
-    ("fsync", 74),
-    ("ftruncate", 77),
-    ("futex", 202),
-    ("futex_waitv", 449),
-    ("futimesat", 261),
-    ("get_kernel_syms", 177),
-    ("get_mempolicy", 239),
-    ("get_robust_list", 274),
-    ("get_thread_area", 211),
-    ("getcpu", 309),
-    ("getcwd", 79),
-    ("getdents", 78),
-    ("getdents64", 217),
-    ("getegid", 108),
-    ("geteuid", 107),
-    ("getgid", 104),
-    ("getgroups", 115),
-    ("getitimer", 36),
-    ("getpeername", 52),
-    ("getpgid", 121),
-    ("getpgrp", 111),
-    ("getpid", 39),
-    ("getpmsg", 181),
-    ("getppid", 110),
-    ("getpriority", 140),
-    ("getrandom", 318),
-    ("getresgid", 120),
-    ("getresuid", 118),
-    ("getrlimit", 97),
-    ("getrusage", 98),
-    ("getsid", 124),
-    ("getsockname", 51),
-    ("getsockopt", 55),
-    ("gettid", 186),
-    ("gettimeofday", 96),
-    ("getuid", 102),
-    ("getxattr", 191),
-    ("init_module", 175),
-    ("inotify_add_watch", 254),
-    ("inotify_init", 253),
-    ("inotify_init1", 294),
-    ("inotify_rm_watch", 255),
-    ("io_cancel", 210),
-    ("io_destroy", 207),
-    ("io_getevents", 208),
-    ("io_pgetevents", 333),
-    ("io_setup", 206),
-    ("io_submit", 209),
-    ("io_uring_enter", 426),
-    ("io_uring_register", 427),
-    ("io_uring_setup", 425),
-    ("ioctl", 16),
-    ("ioperm", 173),
-    ("iopl", 172),
-    ("ioprio_get", 252),
-    ("ioprio_set", 251),
-    ("kcmp", 312),
-    ("kexec_file_load", 320),
-    ("kexec_load", 246),
-    ("keyctl", 250),
-    ("kill", 62),
-    ("landlock_add_rule", 445),
-    ("landlock_create_ruleset", 444),
-    ("landlock_restrict_self", 446),
-    ("lchown", 94),
-    ("lgetxattr", 192),
-    ("link", 86),
-    ("linkat", 265),
-    ("listen", 50),
-    ("listxattr", 194),
-    ("llistxattr", 195),
-    ("lookup_dcookie", 212),
-    ("lremovexattr", 198),
-    ("lseek", 8),
-    ("lsetxattr", 189),
-    ("lstat", 6),
-    ("madvise", 28),
-    ("mbind", 237),
-    ("membarrier", 324),
-    ("memfd_create", 319),
-    ("memfd_secret", 447),
-    ("migrate_pages", 256),
-    ("mincore", 27),
-    ("mkdir", 83),
-    ("mkdirat", 258),
-    ("mknod", 133),
-    ("mknodat", 259),
-    ("mlock", 149),
-    ("mlock2", 325),
-    ("mlockall", 151),
-    ("mmap", 9),
-    ("modify_ldt", 154),
-    ("mount", 165),
-    ("mount_setattr", 442),
-    ("move_mount", 429),
-    ("move_pages", 279),
-    ("mprotect", 10),
-    ("mq_getsetattr", 245),
-    ("mq_notify", 244),
-    ("mq_open", 240),
-    ("mq_timedreceive", 243),
-    ("mq_timedsend", 242),
-    ("mq_unlink", 241),
-    ("mremap", 25),
-    ("msgctl", 71),
-    ("msgget", 68),
-    ("msgrcv", 70),
-    ("msgsnd", 69),
-    ("msync", 26),
-    ("munlock", 150),
-    ("munlockall", 152),
-    ("munmap", 11),
-    ("name_to_handle_at", 303),
-    ("nanosleep", 35),
-    ("newfstatat", 262),
-    ("nfsservctl", 180),
-    ("open", 2),
-    ("open_by_handle_at", 304),
-    ("open_tree", 428),
-    ("openat", 257),
-    ("openat2", 437),
-    ("pause", 34),
-    ("perf_event_open", 298),
-    ("personality", 135),
-    ("pidfd_getfd", 438),
-    ("pidfd_open", 434),
-    ("pidfd_send_signal", 424),
-    ("pipe", 22),
-    ("pipe2", 293),
-    ("pivot_root", 155),
-    ("pkey_alloc", 330),
-    ("pkey_free", 331),
-    ("pkey_mprotect", 329),
-    ("poll", 7),
-    ("ppoll", 271),
-    ("prctl", 157),
-    ("pread64", 17),
-    ("preadv", 295),
-    ("preadv2", 327),
-    ("prlimit64", 302),
-    ("process_madvise", 440),
-    ("process_mrelease", 448),
-    ("process_vm_readv", 310),
-    ("process_vm_writev", 311),
-    ("pselect6", 270),
-    ("ptrace", 101),
-    ("putpmsg", 182),
-    ("pwrite64", 18),
-    ("pwritev", 296),
-    ("pwritev2", 328),
-    ("query_module", 178),
-    ("quotactl", 179),
-    ("quotactl_fd", 443),
-    ("read", 0),
-    ("readahead", 187),
-    ("readlink", 89),
-    ("readlinkat", 267),
-    ("readv", 19),
-    ("reboot", 169),
-    ("recvfrom", 45),
-    ("recvmmsg", 299),
-    ("recvmsg", 47),
-    ("remap_file_pages", 216),
-    ("removexattr", 197),
-    ("rename", 82),
-    ("renameat", 264),
-    ("renameat2", 316),
-    ("request_key", 249),
-    ("restart_syscall", 219),
-    ("rmdir", 84),
-    ("rseq", 334),
-    ("rt_sigaction", 13),
-    ("rt_sigpending", 127),
-    ("rt_sigprocmask", 14),
-    ("rt_sigqueueinfo", 129),
-    ("rt_sigreturn", 15),
-    ("rt_sigsuspend", 130),
-    ("rt_sigtimedwait", 128),
-    ("rt_tgsigqueueinfo", 297),
-    ("sched_get_priority_max", 146),
-    ("sched_get_priority_min", 147),
-    ("sched_getaffinity", 204),
-    ("sched_getattr", 315),
-    ("sched_getparam", 143),
-    ("sched_getscheduler", 145),
-    ("sched_rr_get_interval", 148),
-    ("sched_setaffinity", 203),
-    ("sched_setattr", 314),
-    ("sched_setparam", 142),
-    ("sched_setscheduler", 144),
-    ("sched_yield", 24),
-    ("seccomp", 317),
-    ("security", 185),
-    ("select", 23),
-    ("semctl", 66),
-    ("semget", 64),
-    ("semop", 65),
-    ("semtimedop", 220),
-    ("sendfile", 40),
-    ("sendmmsg", 307),
-    ("sendmsg", 46),
-    ("sendto", 44),
-    ("set_mempolicy", 238),
-    ("set_mempolicy_home_node", 450),
-    ("set_robust_list", 273),
-    ("set_thread_area", 205),
-    ("set_tid_address", 218),
-    ("setdomainname", 171),
-    ("setfsgid", 123),
-    ("setfsuid", 122),
-    ("setgid", 106),
-    ("setgroups", 116),
-    ("sethostname", 170),
-    ("setitimer", 38),
-    ("setns", 308),
-    ("setpgid", 109),
-    ("setpriority", 141),
-    ("setregid", 114),
-    ("setresgid", 119),
-    ("setresuid", 117),
-    ("setreuid", 113),
-    ("setrlimit", 160),
-    ("setsid", 112),
-    ("setsockopt", 54),
-    ("settimeofday", 164),
-    ("setuid", 105),
-    ("setxattr", 188),
-    ("shmat", 30),
-    ("shmctl", 31),
-    ("shmdt", 67),
-    ("shmget", 29),
-    ("shutdown", 48),
-    ("sigaltstack", 131),
-    ("signalfd", 282),
-    ("signalfd4", 289),
-    ("socket", 41),
-    ("socketpair", 53),
-    ("splice", 275),
-    ("stat", 4),
-    ("statfs", 137),
-    ("statx", 332),
-    ("swapoff", 168),
-    ("swapon", 167),
-    ("symlink", 88),
-    ("symlinkat", 266),
-    ("sync", 162),
-    ("sync_file_range", 277),
-    ("syncfs", 306),
-    ("sysfs", 139),
-    ("sysinfo", 99),
-    ("syslog", 103),
-    ("tee", 276),
-    ("tgkill", 234),
-    ("time", 201),
-    ("timer_create", 222),
-    ("timer_delete", 226),
-    ("timer_getoverrun", 225),
-    ("timer_gettime", 224),
-    ("timer_settime", 223),
-    ("timerfd_create", 283),
-    ("timerfd_gettime", 287),
-    ("timerfd_settime", 286),
-    ("times", 100),
-    ("tkill", 200),
-    ("truncate", 76),
-    ("tuxcall", 184),
-    ("umask", 95),
-    ("umount2", 166),
-    ("uname", 63),
-    ("unlink", 87),
-    ("unlinkat", 263),
-    ("unshare", 272),
-    ("uselib", 134),
-    ("userfaultfd", 323),
-    ("ustat", 136),
-    ("utime", 132),
-    ("utimensat", 280),
-    ("utimes", 235),
-    ("vfork", 58),
-    ("vhangup", 153),
-    ("vmsplice", 278),
-    ("vserver", 236),
-    ("wait4", 61),
-    ("waitid", 247),
-    ("write", 1),
-    ("writev", 20),
-];
+#[expect(clippy::cast_possible_truncation, reason = "asserted beside it")]
+const COUNT: u16 = {
+    assert!(NUMBERS.len() < NO_CALL as usize);
+    NUMBERS.len() as u16
+};
+
+const NO_CALL: u16 = u16::MAX;
+
+/// `__ARM_NR_BASE`: where the calls that only 32-bit Arm has are numbered from.
+const ARM_PRIVATE: u32 = 0xf_0000;
+
+/// One more than the greatest number of any arch but for the private ones of Arm.
+const NUMBER_LIMIT: usize = {
+    let mut limit = 0;
+    let mut row = 0;
+    while row < NUMBERS.len() {
+        let mut arch = 0;
+        while arch < Arch::ALL.len() {
+            let number = NUMBERS[row].1[arch];
+            if number < ARM_PRIVATE && number as usize >= limit {
+                limit = number as usize + 1;
+            }
+            arch += 1;
+        }
+        row += 1;
+    }
+    limit
+};
+
+/// The row of each number, by arch. Where two rows have one number, the first in order of name.
+static BY_NUMBER: [[u16; NUMBER_LIMIT]; Arch::ALL.len()] = {
+    let mut table = [[NO_CALL; NUMBER_LIMIT]; Arch::ALL.len()];
+    let mut row = COUNT;
+    while row > 0 {
+        row -= 1;
+        let mut arch = 0;
+        while arch < Arch::ALL.len() {
+            let number = NUMBERS[row as usize].1[arch];
+            if number < ARM_PRIVATE {
+                table[arch][number as usize] = row;
+            }
+            arch += 1;
+        }
+    }
+    table
+};
+
+/// The row of each number from [`ARM_PRIVATE`] on.
+static ARM_PRIVATE_CALLS: [u16; 8] = {
+    let mut table = [NO_CALL; 8];
+    let mut row = 0;
+    while row < COUNT {
+        let number = NUMBERS[row as usize].1[Arch::Arm as usize];
+        if number != NONE && number >= ARM_PRIVATE {
+            table[(number - ARM_PRIVATE) as usize] = row;
+        }
+        row += 1;
+    }
+    table
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn number(name: &str, arch: Arch) -> Option<u32> {
+        Syscall::from_name(name).unwrap().number(arch)
+    }
+
+    #[test]
+    fn names_are_sorted_and_found() {
+        let names: Vec<&str> = Syscall::all().map(Syscall::name).collect();
+        assert!(names.is_sorted_by(|a, b| a < b));
+        for call in Syscall::all() {
+            assert_eq!(Syscall::from_name(call.name()), Some(call));
+        }
+        assert_eq!(Syscall::from_name("setsidaccept4"), None);
+        assert_eq!(Syscall::from_name(""), None);
+    }
+
+    #[test]
+    fn every_number_leads_back_to_its_call() {
+        for &arch in Arch::ALL {
+            let calls = Syscall::all().filter(|call| call.number(arch).is_some()).count();
+            assert!(calls > 300, "{arch} has {calls}");
+            for call in Syscall::all() {
+                let Some(nr) = call.number(arch) else { continue };
+                assert_eq!(nr & Arch::X32_BIT != 0, arch == Arch::X32, "{call} on {arch}");
+                let back = arch.syscall(nr).unwrap();
+                let alias = (call.name(), arch) == ("sync_file_range2", Arch::Arm);
+                assert!(back == call || alias, "{call} is {nr} on {arch}, which is {back}");
+            }
+        }
+    }
+
+    #[test]
+    fn numbers_are_those_of_the_specifications() {
+        // System V ABI and syscall_64.tbl
+        assert_eq!(number("read", Arch::X86_64), Some(0));
+        assert_eq!(number("rseq_slice_yield", Arch::X86_64), Some(471));
+        assert_eq!(number("uprobe", Arch::X86_64), Some(336));
+        // syscall_64.tbl, rows of ABI x32
+        assert_eq!(number("read", Arch::X32), Some(0x4000_0000));
+        assert_eq!(number("execve", Arch::X32), Some(0x4000_0000 + 520));
+        assert_eq!(number("execve", Arch::X86_64), Some(59));
+        // syscall_32.tbl
+        assert_eq!(number("socketcall", Arch::I386), Some(102));
+        assert_eq!(number("mmap2", Arch::I386), Some(192));
+        assert_eq!(number("_llseek", Arch::I386), Some(140));
+        // scripts/syscall.tbl
+        assert_eq!(number("openat", Arch::Aarch64), Some(56));
+        assert_eq!(number("open", Arch::Aarch64), None);
+        assert_eq!(number("execve", Arch::Riscv64), Some(221));
+        assert_eq!(number("riscv_hwprobe", Arch::Riscv64), Some(258));
+        assert_eq!(number("clone3", Arch::Loongarch64), Some(435));
+        // arch/arm/tools/syscall.tbl and uapi/asm/unistd.h
+        assert_eq!(number("ugetrlimit", Arch::Arm), Some(191));
+        assert_eq!(number("arm_fadvise64_64", Arch::Arm), Some(270));
+        assert_eq!(number("set_tls", Arch::Arm), Some(0xf0005));
+        assert_eq!(number("breakpoint", Arch::Arm), Some(0xf0001));
+        // arch/powerpc and arch/s390
+        assert_eq!(number("clone", Arch::Ppc64le), Some(120));
+        assert_eq!(number("mmap", Arch::S390x), Some(90));
+        assert_eq!(number("s390_pci_mmio_read", Arch::S390x), Some(353));
+    }
+
+    #[test]
+    fn a_number_that_is_none_leads_nowhere() {
+        for &arch in Arch::ALL {
+            assert_eq!(arch.syscall(u32::MAX), None);
+            assert_eq!(arch.syscall(9_999), None);
+        }
+        assert_eq!(Arch::X32.syscall(0), None, "without the bit it is no x32 call");
+        assert_eq!(Arch::X86_64.syscall(Arch::X32_BIT), None);
+        assert_eq!(Arch::Arm.syscall(0xf0000), None);
+        assert_eq!(Arch::I386.syscall(0xf0005), None);
+    }
+}

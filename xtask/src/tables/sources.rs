@@ -1,0 +1,200 @@
+//! Where the tables come from: Debian packages of one version each, fetched into
+//! `target/tables` with an apt state of their own, so that the system's suites stay as they are.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::root;
+
+/// The packages, at the version that the checked-in tables were made from. To move the tables to
+/// a newer kernel, change the versions here and run `cargo xtask tables`.
+pub(super) const PACKAGES: &[Package] = &[
+    Package { name: "linux-libc-dev", version: "7.2.13-1" },
+    Package { name: "linux-source-7.2", version: "7.2.13-1" },
+    Package { name: "manpages-dev", version: "6.20-2" },
+];
+
+/// The suites that have them.
+const SUITES: &[&str] = &["sid", "experimental"];
+const MIRROR: &str = "http://deb.debian.org/debian";
+const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+
+/// A Debian package at one version.
+pub(super) struct Package {
+    pub(super) name: &'static str,
+    pub(super) version: &'static str,
+}
+
+impl Package {
+    pub(super) fn with_version(&self) -> String {
+        format!("{} {}", self.name, self.version)
+    }
+}
+
+/// The unpacked packages.
+pub(super) struct Sources {
+    folder: PathBuf,
+}
+
+impl Sources {
+    /// Fetches and unpacks what is not yet in `target/tables`.
+    pub(super) fn obtain() -> Result<Sources> {
+        let sources = Sources { folder: root().join("target/tables") };
+        for package in PACKAGES {
+            let unpacked = sources.unpacked(package);
+            if unpacked.exists() {
+                continue;
+            }
+            let archive = sources.fetch(package)?;
+            let partial = unpacked.with_extension("partial");
+            if partial.exists() {
+                fs::remove_dir_all(&partial)?;
+            }
+            fs::create_dir_all(&partial)?;
+            if package.name.starts_with("linux-source") {
+                unpack_kernel(package, &archive, &partial)?;
+            } else {
+                run(Command::new("dpkg-deb").arg("-x").arg(&archive).arg(&partial))?;
+            }
+            fs::rename(&partial, &unpacked)?;
+        }
+        Ok(sources)
+    }
+
+    /// `usr/include` with the headers that the kernel gives to user space, of every arch.
+    pub(super) fn headers(&self) -> PathBuf {
+        self.unpacked(&PACKAGES[0]).join("usr/include")
+    }
+
+    #[expect(dead_code, reason = "the signatures need it, next")]
+    /// The kernel's source tree, without drivers.
+    pub(super) fn kernel(&self) -> PathBuf {
+        self.unpacked(&PACKAGES[1])
+    }
+
+    #[expect(dead_code, reason = "the history needs it, next")]
+    /// The folder of the manual's section 2.
+    pub(super) fn manual(&self) -> PathBuf {
+        self.unpacked(&PACKAGES[2]).join("usr/share/man/man2")
+    }
+
+    /// A folder for generated C files.
+    pub(super) fn scratch(&self) -> Result<PathBuf> {
+        let folder = self.folder.join("scratch");
+        fs::create_dir_all(&folder)?;
+        Ok(folder)
+    }
+
+    fn unpacked(&self, package: &Package) -> PathBuf {
+        self.folder.join(format!("{}-{}", package.name, package.version))
+    }
+
+    /// The package's file, downloaded by apt, which checks its signature.
+    fn fetch(&self, package: &Package) -> Result<PathBuf> {
+        let download = self.folder.join("download");
+        fs::create_dir_all(&download)?;
+        let archive = download.join(format!("{}_{}_all.deb", package.name, package.version));
+        if archive.exists() {
+            return Ok(archive);
+        }
+        let apt = self.apt()?;
+        eprintln!("tables: fetching {}", package.with_version());
+        let exact = format!("{}={}", package.name, package.version);
+        let outcome = run(apt_get(&apt).args(["download", &exact]).current_dir(&download));
+        outcome.with_context(|| {
+            format!(
+                "{} cannot be downloaded from Debian {}. Either there is no network, or the \
+                 archive has moved on: then put the newer version into \
+                 xtask/src/tables/sources.rs, run `cargo xtask tables` and review the difference",
+                package.with_version(),
+                SUITES.join(" and "),
+            )
+        })?;
+        if !archive.exists() {
+            bail!("apt-get download did not leave {}", archive.display());
+        }
+        Ok(archive)
+    }
+
+    /// An apt configuration that knows only [`SUITES`] and writes only below `target/tables`.
+    fn apt(&self) -> Result<PathBuf> {
+        let apt = self.folder.join("apt");
+        let configuration = apt.join("apt.conf");
+        if !Path::new(KEYRING).exists() {
+            bail!(
+                "regenerating the tables needs apt and {KEYRING}, that is, a Debian system (or \
+                 one with the package debian-archive-keyring)"
+            );
+        }
+        if configuration.exists() {
+            return Ok(configuration);
+        }
+        for folder in ["lists/partial", "cache/archives/partial", "sources.d"] {
+            fs::create_dir_all(apt.join(folder))?;
+        }
+        let suites: String = SUITES
+            .iter()
+            .map(|suite| format!("deb [signed-by={KEYRING}] {MIRROR} {suite} main\n"))
+            .collect();
+        fs::write(apt.join("sources.list"), suites)?;
+        fs::write(apt.join("status"), "")?;
+        let at = apt.display();
+        let partial = apt.join("apt.conf.partial");
+        fs::write(
+            &partial,
+            format!(
+                "Dir::Etc::sourcelist \"{at}/sources.list\";\n\
+                 Dir::Etc::sourceparts \"{at}/sources.d\";\n\
+                 Dir::State::Lists \"{at}/lists\";\n\
+                 Dir::State::status \"{at}/status\";\n\
+                 Dir::Cache \"{at}/cache\";\n\
+                 APT::Architecture \"amd64\";\n"
+            ),
+        )?;
+        run(apt_get(&partial).arg("update"))?;
+        fs::rename(partial, &configuration)?;
+        Ok(configuration)
+    }
+}
+
+fn apt_get(configuration: &Path) -> Command {
+    let mut apt = Command::new("apt-get");
+    apt.env("APT_CONFIG", configuration).arg("-q=2");
+    apt
+}
+
+/// What the signatures are read from: C files, tables and headers, without the drivers.
+fn unpack_kernel(package: &Package, archive: &Path, to: &Path) -> Result<()> {
+    let tarball = to.with_extension("tar.xz");
+    let script = "dpkg-deb --fsys-tarfile \"$1\" \
+        | tar xO --wildcards './usr/src/linux-source-*.tar.xz' > \"$2\" && \
+        tar xJf \"$2\" -C \"$3\" --strip-components=1 --wildcards \
+            --exclude=\"$4/drivers\" --exclude=\"$4/sound\" --exclude=\"$4/tools\" \
+            --exclude=\"$4/Documentation\" '*.c' '*/include/linux/*.h' '*/syscall*.tbl'";
+    let mut shell = Command::new("sh");
+    shell.args(["-ec", script, "sh"]).args([archive, &tarball, to]).arg(package.name);
+    let outcome = run(&mut shell);
+    if tarball.exists() {
+        fs::remove_file(&tarball)?;
+    }
+    outcome
+}
+
+/// Runs a command that must succeed, and returns what it printed.
+pub(super) fn output(command: &mut Command) -> Result<String> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let output = command
+        .output()
+        .with_context(|| format!("`{name}` cannot be run; regenerating the tables needs it"))?;
+    if !output.status.success() {
+        bail!("`{name}` failed: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    String::from_utf8(output.stdout).with_context(|| format!("`{name}` printed no UTF-8"))
+}
+
+fn run(command: &mut Command) -> Result<()> {
+    output(command).map(drop)
+}
