@@ -1,6 +1,7 @@
 //! Project chores: `cargo xtask CHORE`.
 #![forbid(unsafe_code)]
 
+mod ebpf;
 mod man;
 mod tables;
 mod test;
@@ -18,6 +19,7 @@ Project chores.
                                ARGS go to the test runner
   cargo xtask tidy             the rules of the house that no compiler checks
   cargo xtask tables [--check] the tables of strait-abi, from the headers of Debian's packages
+  cargo xtask ebpf [--check]   the recorder's eBPF object from its source, or a comparison of both
   cargo xtask man [DIR]        man pages and shell completions into DIR (target/man)
 ";
 
@@ -38,6 +40,7 @@ fn chore(args: &[String]) -> Result<()> {
         None => ("help", args),
     };
     match name {
+        "ebpf" => ebpf::run(rest),
         "test" => test::run(rest),
         "tidy" => tidy::run(rest),
         "man" => man::run(rest),

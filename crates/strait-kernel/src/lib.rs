@@ -8,6 +8,7 @@ pub mod child;
 pub mod command;
 pub mod dump;
 pub mod exec_stop;
+pub mod ebpf;
 pub mod seccomp;
 mod shared;
 mod signal;

@@ -1,0 +1,49 @@
+//! The recorder's eBPF object: `cargo xtask ebpf [--check]`.
+//!
+//! The object is committed, so that nobody needs clang to build Strait. It has to be what this
+//! compiler makes of the source, byte for byte: that is what `--check` is for.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+/// The compiler: Debian 12's. Another version makes other bytes.
+const CLANG: &str = "clang-14";
+const STRIP: &str = "llvm-strip-14";
+
+const SOURCE: &str = "crates/strait-kernel/bpf/recorder.bpf.c";
+const OBJECT: &str = "crates/strait-kernel/bpf/recorder.bpf.o";
+
+/// Builds the object, or with `--check` compares the committed one with what would be built.
+pub fn run(args: &[String]) -> Result<()> {
+    let root = crate::root();
+    let committed = root.join(OBJECT);
+    match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [] => build(&root, &committed),
+        ["--check"] => {
+            let built = root.join("target").join("recorder.bpf.o");
+            build(&root, &built)?;
+            let read = |path: &Path| {
+                fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+            };
+            if read(&committed)? != read(&built)? {
+                bail!("{OBJECT} is not what {CLANG} makes of {SOURCE}: run `cargo xtask ebpf`");
+            }
+            Ok(())
+        }
+        _ => bail!("usage: cargo xtask ebpf [--check]"),
+    }
+}
+
+fn build(root: &Path, object: &Path) -> Result<()> {
+    let mut clang = Command::new(CLANG);
+    // Relative names and no -fdebug-compilation-dir of this machine: the same bytes everywhere.
+    clang.current_dir(root).args(["-target", "bpf", "-mcpu=v3", "-O2", "-g"]);
+    clang.args(["-fdebug-compilation-dir=.", "-Wall", "-Wextra", "-Werror"]);
+    clang.args(["-Wno-unused-parameter", "-c", SOURCE, "-o"]).arg(object);
+    crate::succeed(&mut clang).context("apt-get install clang-14 llvm-14")?;
+    // The type information that the loader needs (.BTF, .BTF.ext) stays; DWARF goes.
+    crate::succeed(Command::new(STRIP).arg("--strip-debug").arg(object))
+}
