@@ -107,6 +107,9 @@ impl Completeness {
 pub struct Image {
     /// Its path, as the kernel had it at exec; bytes that are not UTF-8 as `\xNN`.
     pub path: String,
+    /// The script that it was started for, as it was named at exec, where it was for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub script: Option<String>,
 }
 
 /// One system call of one image.
@@ -143,6 +146,9 @@ pub struct Outcomes {
     /// How often it returned each errno.
     #[serde(default)]
     pub errnos: BTreeMap<u16, u64>,
+    /// How often a filter answered it, so that it was not entered; not part of the count.
+    #[serde(default)]
+    pub denied: u64,
 }
 
 impl Outcomes {
