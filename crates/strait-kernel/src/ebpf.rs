@@ -330,8 +330,8 @@ impl Recorder {
     pub fn counts(&self) -> Result<Counts, EbpfError> {
         let mut statistics = self.statistics()?;
         let mut images = BTreeMap::new();
-        let map =
-            HashMap::<_, ImageKey, u32>::try_from(self.map("images")).map_err(map_error("images"))?;
+        let map = HashMap::<_, ImageKey, u32>::try_from(self.map("images"))
+            .map_err(map_error("images"))?;
         for item in map.iter() {
             let (key, image) = item.map_err(map_error("images"))?;
             images.insert(image, Image::from_key(&key));
@@ -394,8 +394,7 @@ impl Recorder {
     }
 
     fn stats(&self) -> Result<Stats, EbpfError> {
-        let map =
-            Array::<_, Stats>::try_from(self.map("stats")).map_err(map_error("stats"))?;
+        let map = Array::<_, Stats>::try_from(self.map("stats")).map_err(map_error("stats"))?;
         map.get(&0, 0).map_err(map_error("stats"))
     }
 
