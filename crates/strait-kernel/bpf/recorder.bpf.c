@@ -480,7 +480,8 @@ NOINLINE int adopt(void)
 	} else {
 		return 0;
 	}
-	struct task fresh = {.image = image_now(task)};
+	// Whatever call it may be in, it was not seen to begin.
+	struct task fresh = {.image = image_now(task), .entry = ENTRY_IGNORED, .in_call = 1};
 	if (bpf_task_storage_get(&tasks, task, &fresh, BPF_LOCAL_STORAGE_GET_F_CREATE))
 		ADD(st->started, 1);
 	return 0;
@@ -534,7 +535,7 @@ int sys_exit(u64 *ctx)
 	struct task_struct *current = bpf_get_current_task_btf();
 	struct task *task = task_of(current);
 	if (!task) {
-		if (follow != FOLLOW_TREE || !may_adopt())
+		if (!may_adopt())
 			return 0;
 		adopt();
 		task = task_of(current);
@@ -589,7 +590,12 @@ SEC("tp_btf/sched_process_fork")
 int sched_process_fork(u64 *ctx)
 {
 	struct task_struct *child = (struct task_struct *)ctx[1];
-	struct task *parent = task_of(bpf_get_current_task_btf());
+	struct task_struct *current = bpf_get_current_task_btf();
+	struct task *parent = task_of(current);
+	if (!parent && may_adopt()) {
+		adopt();
+		parent = task_of(current);
+	}
 	if (!parent || parent->image == IMAGE_WAITING)
 		return 0;
 	struct stats *st = statistics();

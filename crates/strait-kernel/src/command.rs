@@ -127,6 +127,11 @@ impl Command {
         Path::new(OsStr::from_bytes(self.path.as_bytes()))
     }
 
+    /// The arguments, the program's name first.
+    pub fn arguments(&self) -> impl ExactSizeIterator<Item = &OsStr> {
+        self.arguments.iter().map(|argument| OsStr::from_bytes(argument.as_bytes()))
+    }
+
     /// Connects a standard stream to `fd` instead of the caller's.
     #[must_use]
     pub fn redirect(mut self, stream: Stream, fd: OwnedFd) -> Command {

@@ -9,6 +9,7 @@ pub mod command;
 pub mod dump;
 pub mod exec_stop;
 pub mod ebpf;
+pub mod interrupts;
 pub mod seccomp;
 mod shared;
 mod signal;

@@ -112,6 +112,13 @@ pub struct Image {
     pub script: Option<String>,
 }
 
+impl<T: Into<String>> From<T> for Image {
+    /// The image at a path, started for no script.
+    fn from(path: T) -> Image {
+        Image { path: path.into(), script: None }
+    }
+}
+
 /// One system call of one image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -160,6 +167,7 @@ impl Outcomes {
             let sum = self.errnos.entry(errno).or_default();
             *sum = sum.saturating_add(count);
         }
+        self.denied = self.denied.saturating_add(other.denied);
     }
 }
 
@@ -248,13 +256,13 @@ impl Recording {
         builder.command = file.command;
         builder.exit = file.exit;
         builder.completeness = file.completeness;
-        builder.images = file.images.iter().map(|image| image.path.clone()).collect();
+        builder.images = file.images.iter().cloned().collect();
         for (index, call) in file.calls.iter().enumerate() {
             let Some(image) = file.images.get(call.image) else {
                 let images = file.images.len();
                 return Err(RecordingError::Image { call: index, image: call.image, images });
             };
-            builder.call(&image.path, call.arch, call.nr, &call.outcomes);
+            builder.call(image.clone(), call.arch, call.nr, &call.outcomes);
         }
         Ok(builder.build())
     }
@@ -323,8 +331,8 @@ pub struct RecordingBuilder {
     kernel: String,
     engine: Engine,
     completeness: Completeness,
-    images: BTreeSet<String>,
-    calls: BTreeMap<(String, Arch, u32), Outcomes>,
+    images: BTreeSet<Image>,
+    calls: BTreeMap<(Image, Arch, u32), Outcomes>,
     exit: Option<Exit>,
 }
 
@@ -342,17 +350,24 @@ impl RecordingBuilder {
     }
 
     /// Adds an image, of which there need be no call.
-    pub fn image(&mut self, path: impl Into<String>) -> &mut Self {
-        self.images.insert(path.into());
+    pub fn image(&mut self, image: impl Into<Image>) -> &mut Self {
+        self.images.insert(image.into());
         self
     }
 
-    /// Adds calls of the image at `path`; the same call given again is added up.
-    pub fn call(&mut self, path: &str, arch: Arch, nr: u32, outcomes: &Outcomes) -> &mut Self {
-        if !self.images.contains(path) {
-            self.images.insert(path.to_owned());
+    /// Adds calls of an image; the same call given again is added up.
+    pub fn call(
+        &mut self,
+        image: impl Into<Image>,
+        arch: Arch,
+        nr: u32,
+        outcomes: &Outcomes,
+    ) -> &mut Self {
+        let image = image.into();
+        if !self.images.contains(&image) {
+            self.images.insert(image.clone());
         }
-        self.calls.entry((path.to_owned(), arch, nr)).or_default().add(outcomes);
+        self.calls.entry((image, arch, nr)).or_default().add(outcomes);
         self
     }
 
@@ -383,15 +398,15 @@ impl RecordingBuilder {
         completeness.lost.retain(|_, count| *count > 0);
         completeness.blind_spots.sort();
         completeness.blind_spots.dedup();
-        let images: Vec<Image> = self.images.into_iter().map(|path| Image { path }).collect();
+        let images: Vec<Image> = self.images.into_iter().collect();
         let calls = self
             .calls
             .into_iter()
-            .map(|((path, arch, nr), mut outcomes)| {
+            .map(|((image, arch, nr), mut outcomes)| {
                 outcomes.errnos.retain(|_, count| *count > 0);
                 let image = images
-                    .binary_search_by(|image| image.path.as_str().cmp(&path))
-                    .expect("`call` puts the path of every call among the images");
+                    .binary_search(&image)
+                    .expect("`call` puts the image of every call among the images");
                 Call { image, arch, nr, outcomes }
             })
             .collect();
@@ -437,7 +452,7 @@ mod tests {
     use super::*;
 
     fn outcomes(count: u64, succeeded: u64, errnos: &[(u16, u64)]) -> Outcomes {
-        Outcomes { count, succeeded, errnos: errnos.iter().copied().collect() }
+        Outcomes { count, succeeded, errnos: errnos.iter().copied().collect(), denied: 0 }
     }
 
     fn builder() -> RecordingBuilder {
@@ -467,6 +482,9 @@ mod tests {
         let mut recording = builder();
         recording.command(["ls", "-l"]).name("listing").exit(Exit::Status(2));
         recording.call("/bin/ls", Arch::X86_64, 257, &outcomes(9, 7, &[(2, 2)]));
+        let script = Image { path: "/bin/sh".into(), script: Some("./start".into()) };
+        let denied = Outcomes { denied: 2, ..Outcomes::default() };
+        recording.call(script, Arch::X86_64, 1, &denied);
         recording.image("/bin/never-called").lost("stack", 3);
         recording.completeness().io_uring = true;
         let recording = recording.build();

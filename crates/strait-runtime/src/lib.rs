@@ -1,1 +1,4 @@
-//! To be written.
+//! Recorder, launcher, supervisor and inspector.
+#![forbid(unsafe_code)]
+
+pub mod record;

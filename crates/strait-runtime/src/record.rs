@@ -1,0 +1,216 @@
+//! Recording: what a command, a process or a cgroup calls, from its first instruction to the end
+//! of the last task that it started.
+//!
+//! Two engines observe. `ebpf` counts in the kernel and needs privilege; `ptrace` stops each task
+//! at each call and needs none. Both count the same things and give the same document.
+
+mod counted;
+mod document;
+mod ending;
+mod traced;
+mod tree;
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use rustix::process::Pid;
+use strait_kernel::child::{Confinement, ExecError, ForkError, PendingChild};
+use strait_kernel::command::Command;
+use strait_kernel::ebpf::EbpfError;
+use strait_kernel::interrupts::Interrupts;
+use strait_policy::Recording;
+use strait_policy::recording::Engine;
+
+/// What to record, and how.
+#[derive(Clone, Debug)]
+pub struct Request<'a> {
+    /// What to record.
+    pub target: Target<'a>,
+    /// Who is to observe.
+    pub engine: Choice,
+    /// After this time the recording ends even if the workload has not. A command that still runs
+    /// is told to end (SIGTERM, and SIGKILL if that does not help).
+    pub duration: Option<Duration>,
+}
+
+/// What to record.
+#[derive(Clone, Debug)]
+pub enum Target<'a> {
+    /// A command and everything that it starts, from its first instruction after exec until the
+    /// last of them has ended.
+    Command {
+        /// The command.
+        command: &'a Command,
+        /// The filter that it runs under, if it runs confined.
+        confinement: Option<Confinement<'a>>,
+    },
+    /// A process that runs already, with all its threads, its descendants and what they start.
+    Process(Pid),
+    /// Every process that makes a call in the version 2 cgroup of this directory or below it, and
+    /// what it starts.
+    Cgroup(PathBuf),
+}
+
+/// Who is to observe.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Choice {
+    /// eBPF where it is to be had, else ptrace; the recording says which and why.
+    #[default]
+    Auto,
+    /// eBPF, or an error.
+    Ebpf,
+    /// ptrace, or an error.
+    Ptrace,
+}
+
+/// Why there is no recording.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecordError {
+    /// No child could be made.
+    #[error("the command cannot be started")]
+    Fork(#[from] ForkError),
+    /// The command was not executed.
+    #[error(transparent)]
+    Exec(#[from] ExecError),
+    /// eBPF was asked for and is not to be had, or failed.
+    #[error("cannot record by eBPF")]
+    Ebpf(#[from] EbpfError),
+    /// Tracing failed.
+    #[error("cannot record by ptrace: process {pid}")]
+    Ptrace {
+        /// The task that could not be traced.
+        pid: i32,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// There is no such process.
+    #[error("there is no process {pid}")]
+    NoProcess {
+        /// Its id.
+        pid: i32,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// The cgroup's files could not be read.
+    #[error("cannot read {}", path.display())]
+    Cgroup {
+        /// The file.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// The means to wait for the workload.
+    #[error("cannot wait for the workload")]
+    Wait(#[source] io::Error),
+}
+
+impl RecordError {
+    /// The exit status by which env(1) and container runtimes tell why a command was not run: 127
+    /// not found, 126 not executable, 125 for a failure of the recorder.
+    pub fn exit_status(&self) -> u8 {
+        match self {
+            RecordError::Exec(error) => error.exit_status(),
+            _ => 125,
+        }
+    }
+}
+
+/// A recording that is being made.
+///
+/// While it lives SIGINT, SIGTERM, SIGHUP and SIGQUIT do not end this process: [`Running::wait`]
+/// passes them on to the command.
+#[derive(Debug)]
+pub struct Running {
+    observer: Observer,
+    engine: Engine,
+    command: Vec<String>,
+    pid: Option<Pid>,
+}
+
+#[derive(Debug)]
+enum Observer {
+    Ebpf(tree::Observer),
+    Ptrace(traced::Observer),
+}
+
+/// Starts to record. A command runs when this returns.
+///
+/// Call it on the program's first thread, before it has others: the signals are blocked for this
+/// thread and those that it starts.
+///
+/// # Errors
+/// If nothing can be observed; a command was not run then, or has been ended.
+pub fn start(request: &Request<'_>) -> Result<Running, RecordError> {
+    // Forked before the signals are blocked, as the command is to find them as they were.
+    let pending = match &request.target {
+        Target::Command { command, .. } => Some(PendingChild::fork(command)?),
+        _ => None,
+    };
+    let interrupts = Interrupts::block().map_err(RecordError::Wait)?;
+    let end = ending::Ending::new(interrupts, request.duration);
+    let command = match &request.target {
+        Target::Command { command, .. } => {
+            command.arguments().map(|arg| document::text(arg.as_encoded_bytes())).collect()
+        }
+        _ => Vec::new(),
+    };
+    let mut reason = "as asked for".to_owned();
+    let ebpf = match request.engine {
+        Choice::Ptrace => None,
+        Choice::Ebpf => Some(tree::attach(&request.target)?),
+        Choice::Auto => match tree::attach(&request.target) {
+            Ok(recorder) => {
+                "eBPF is available".clone_into(&mut reason);
+                Some(recorder)
+            }
+            Err(error @ EbpfError::Cgroup { .. }) => return Err(error.into()),
+            Err(error) => {
+                reason = format!("eBPF is not available: {}", document::chain(&error));
+                None
+            }
+        },
+    };
+    let pid = match &request.target {
+        Target::Process(pid) => Some(*pid),
+        _ => pending.as_ref().map(PendingChild::pid),
+    };
+    let (name, observer) = match ebpf {
+        Some(recorder) => ("ebpf", Observer::Ebpf(tree::start(recorder, request, pending, end)?)),
+        None => ("ptrace", Observer::Ptrace(traced::start(request, pending, end)?)),
+    };
+    Ok(Running { observer, engine: Engine { name: name.to_owned(), reason }, command, pid })
+}
+
+impl Running {
+    /// The process id of the command, or of the process that is recorded.
+    pub fn pid(&self) -> Option<Pid> {
+        self.pid
+    }
+
+    /// Who observes, and why.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// Waits for the end: of the last task of the workload, of the time, or by a signal.
+    ///
+    /// The first SIGINT, SIGTERM, SIGHUP or SIGQUIT is passed on to the command, unless it comes
+    /// from the terminal, which has sent it to the command as well. The recording goes on until
+    /// the command has ended, so that its shutdown is part of it, and does not wait for what else
+    /// the command has started. After ten seconds, or at the next signal, the command is killed.
+    ///
+    /// # Errors
+    /// If what was observed cannot be read.
+    pub fn wait(self) -> Result<Recording, RecordError> {
+        let counted = match self.observer {
+            Observer::Ebpf(observer) => observer.wait()?,
+            Observer::Ptrace(observer) => observer.wait()?,
+        };
+        Ok(document::recording(self.engine, self.command, counted))
+    }
+}

@@ -1,0 +1,20 @@
+//! What either engine comes back with.
+
+use std::process::ExitStatus;
+
+use strait_kernel::ebpf::Counts;
+
+/// What was counted, and how it ended.
+#[derive(Debug)]
+pub(super) struct Counted {
+    /// The calls.
+    pub(super) counts: Counts,
+    /// How the command ended, where there was one.
+    pub(super) status: Option<ExitStatus>,
+    /// The recording was ended before the workload did.
+    pub(super) interrupted: bool,
+    /// There were filters on the workload from the start.
+    pub(super) filtered: bool,
+    /// What could not be seen, a sentence each.
+    pub(super) blind_spots: Vec<String>,
+}

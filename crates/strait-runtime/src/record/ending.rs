@@ -1,0 +1,85 @@
+//! When a recording ends before its workload does: by a signal, or when its time is over.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use strait_kernel::interrupts::Interrupts;
+
+/// How long a command that was told to end may take for it.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// Watches for an early end.
+#[derive(Debug)]
+pub(super) struct Ending {
+    interrupts: Interrupts,
+    deadline: Option<Instant>,
+    kill_at: Option<Instant>,
+    early: bool,
+}
+
+/// What is to be done about the command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Demand {
+    /// It is to be sent this signal.
+    Send(Signal),
+    /// It has got its signal from the terminal.
+    Sent,
+}
+
+impl Ending {
+    pub(super) fn new(interrupts: Interrupts, duration: Option<Duration>) -> Ending {
+        let deadline = duration.and_then(|duration| Instant::now().checked_add(duration));
+        Ending { interrupts, deadline, kill_at: None, early: false }
+    }
+
+    /// Whether the end has been asked for.
+    pub(super) fn early(&self) -> bool {
+        self.early
+    }
+
+    /// What has been asked for since this was called last.
+    pub(super) fn demand(&mut self) -> Option<Demand> {
+        let now = Instant::now();
+        if let Some(interrupt) = self.interrupts.take() {
+            if self.early {
+                return Some(Demand::Send(Signal::KILL));
+            }
+            self.begin(now);
+            return Some(match interrupt.from_terminal {
+                true => Demand::Sent,
+                false => Demand::Send(interrupt.signal),
+            });
+        }
+        if self.deadline.is_some_and(|deadline| deadline <= now) {
+            self.deadline = None;
+            if !self.early {
+                self.begin(now);
+                return Some(Demand::Send(Signal::TERM));
+            }
+        }
+        if self.kill_at.is_some_and(|kill_at| kill_at <= now) {
+            self.kill_at = None;
+            return Some(Demand::Send(Signal::KILL));
+        }
+        None
+    }
+
+    /// How long there is nothing to ask for at most; `None` for ever.
+    pub(super) fn patience(&self) -> Option<Duration> {
+        let next = self.deadline.into_iter().chain(self.kill_at).min()?;
+        Some(next.saturating_duration_since(Instant::now()))
+    }
+
+    fn begin(&mut self, now: Instant) {
+        self.early = true;
+        self.kill_at = now.checked_add(GRACE);
+    }
+}
+
+impl AsFd for Ending {
+    /// Readable when there is a demand from outside.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.interrupts.as_fd()
+    }
+}

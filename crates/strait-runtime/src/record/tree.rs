@@ -1,0 +1,226 @@
+//! The eBPF engine: who is followed, and until when.
+
+use std::fs;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use strait_kernel::child::{Child, PendingChild};
+use strait_kernel::ebpf::{EbpfError, Follow, Recorder};
+
+use super::counted::Counted;
+use super::ending::{Demand, Ending};
+use super::{RecordError, Request, Target};
+
+/// How often at most and at least it is looked whether the last task has ended.
+const SHORTEST: Duration = Duration::from_millis(1);
+const LONGEST: Duration = Duration::from_millis(50);
+
+/// A recording by eBPF.
+#[derive(Debug)]
+pub(super) struct Observer {
+    recorder: Recorder,
+    workload: Workload,
+    ending: Ending,
+    filtered: bool,
+}
+
+#[derive(Debug)]
+enum Workload {
+    Command { child: Child, status: Option<ExitStatus> },
+    Process,
+    Cgroup { path: PathBuf, was_populated: bool },
+}
+
+/// Attaches the programs that this target takes.
+pub(super) fn attach(target: &Target<'_>) -> Result<Recorder, EbpfError> {
+    Recorder::new(match target {
+        Target::Command { .. } => Follow::Tree,
+        Target::Process(_) => Follow::Process,
+        Target::Cgroup(path) => Follow::Cgroup(path),
+    })
+}
+
+/// Names the target to the programs, and runs the command.
+pub(super) fn start(
+    mut recorder: Recorder,
+    request: &Request<'_>,
+    pending: Option<PendingChild>,
+    ending: Ending,
+) -> Result<Observer, RecordError> {
+    let mut filtered = has_filter(None);
+    let workload = match (&request.target, pending) {
+        (Target::Command { confinement, .. }, Some(pending)) => {
+            recorder.follow_from_exec(pending.pidfd())?;
+            let child = pending.exec(*confinement)?;
+            Workload::Command { child, status: None }
+        }
+        (Target::Cgroup(path), _) => Workload::Cgroup { path: path.clone(), was_populated: false },
+        (&Target::Process(pid), _) => {
+            filtered = has_filter(Some(pid));
+            follow_tree(&mut recorder, pid)?;
+            Workload::Process
+        }
+        (Target::Command { .. }, None) => unreachable!("a command has been forked"),
+    };
+    Ok(Observer { recorder, workload, ending, filtered })
+}
+
+impl Observer {
+    /// Waits for the end and reads what was counted.
+    pub(super) fn wait(mut self) -> Result<Counted, RecordError> {
+        let mut pause = SHORTEST;
+        while !self.ended()? {
+            let Some(demand) = self.ending.demand() else {
+                self.pause(pause)?;
+                if self.only_descendants() {
+                    pause = (pause * 2).min(LONGEST);
+                }
+                continue;
+            };
+            match (&self.workload, demand) {
+                (Workload::Command { child, status: None }, Demand::Send(signal)) => {
+                    child.signal(signal).map_err(RecordError::Wait)?;
+                }
+                (Workload::Command { status: None, .. }, Demand::Sent) => {}
+                _ => break,
+            }
+        }
+        self.recorder.detach()?;
+        let status = match &self.workload {
+            Workload::Command { status, .. } => *status,
+            _ => None,
+        };
+        Ok(Counted {
+            counts: self.recorder.counts()?,
+            status,
+            interrupted: self.ending.early(),
+            filtered: self.filtered,
+            blind_spots: Vec::new(),
+        })
+    }
+
+    /// Whether there is nothing left to wait for.
+    fn ended(&mut self) -> Result<bool, RecordError> {
+        match &mut self.workload {
+            Workload::Command { child, status } => {
+                if status.is_none() && readable(&*child).map_err(RecordError::Wait)? {
+                    *status = Some(child.wait().map_err(RecordError::Wait)?);
+                }
+                if status.is_none() {
+                    return Ok(false);
+                }
+                Ok(self.ending.early() || self.recorder.live()? == 0)
+            }
+            Workload::Process => Ok(self.recorder.live()? == 0),
+            Workload::Cgroup { path, was_populated } => {
+                let populated = is_populated(path)?;
+                *was_populated |= populated;
+                Ok(*was_populated && !populated && self.recorder.live()? == 0)
+            }
+        }
+    }
+
+    /// Whether the end shows by nothing but looking.
+    fn only_descendants(&self) -> bool {
+        !matches!(self.workload, Workload::Command { status: None, .. })
+    }
+
+    /// Waits until something may have happened.
+    fn pause(&self, pause: Duration) -> Result<(), RecordError> {
+        let mut timeout = self.ending.patience();
+        let mut fds = vec![PollFd::new(&self.ending, PollFlags::IN)];
+        match &self.workload {
+            Workload::Command { child, status: None } => {
+                fds.push(PollFd::new(child, PollFlags::IN));
+            }
+            _ => timeout = Some(timeout.map_or(pause, |patience| patience.min(pause))),
+        }
+        // A time that does not fit is centuries from now.
+        let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
+        match poll(&mut fds, timeout.as_ref()) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+            Err(errno) => Err(RecordError::Wait(errno.into())),
+        }
+    }
+}
+
+fn readable(fd: &impl AsFd) -> io::Result<bool> {
+    let mut fds = [PollFd::new(fd, PollFlags::IN)];
+    Ok(poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))? > 0)
+}
+
+/// Follows a process and its descendants: those that it starts from now on by the programs, those
+/// that it has by looking for them until no more are found.
+fn follow_tree(recorder: &mut Recorder, root: Pid) -> Result<(), RecordError> {
+    let pidfd = pidfd_open(root, PidfdFlags::empty()).map_err(|errno| RecordError::NoProcess {
+        pid: root.as_raw_nonzero().get(),
+        source: errno.into(),
+    })?;
+    recorder.follow(pidfd.as_fd())?;
+    loop {
+        let mut found = false;
+        for pid in descendants(root) {
+            // One that has ended meanwhile is none any more.
+            let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty()) else { continue };
+            match recorder.follow(pidfd.as_fd()) {
+                Ok(new) => found |= new,
+                Err(EbpfError::Follow(error))
+                    if error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error()) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if !found {
+            return Ok(());
+        }
+    }
+}
+
+/// The processes below `root` now, as far as they can be seen.
+pub(super) fn descendants(root: Pid) -> Vec<Pid> {
+    let mut parents = Vec::new();
+    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let pid = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok());
+        let Some(pid) = pid.and_then(Pid::from_raw) else { continue };
+        let Ok(stat) = fs::read_to_string(entry.path().join("stat")) else { continue };
+        // pid (name) state parent; the name may hold anything (proc_pid_stat(5)).
+        let after = stat.rsplit_once(") ").map(|(_, after)| after);
+        let parent = after.and_then(|after| after.split(' ').nth(1)?.parse::<i32>().ok());
+        if let Some(parent) = parent.and_then(Pid::from_raw) {
+            parents.push((pid, parent));
+        }
+    }
+    let mut found = vec![root];
+    let mut next = 0;
+    while let Some(&parent) = found.get(next) {
+        found.extend(parents.iter().filter(|&&(_, of)| of == parent).map(|&(pid, _)| pid));
+        next += 1;
+    }
+    found.split_off(1)
+}
+
+/// Whether there is a filter on a process; on this one, which a command inherits it from.
+pub(super) fn has_filter(pid: Option<Pid>) -> bool {
+    let path = match pid {
+        Some(pid) => format!("/proc/{}/status", pid.as_raw_nonzero()),
+        None => "/proc/thread-self/status".to_owned(),
+    };
+    let status = fs::read(path).unwrap_or_default();
+    let mode = status.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(b"Seccomp:"));
+    mode.is_some_and(|mode| mode.trim_ascii() != b"0")
+}
+
+/// Whether there are processes in a cgroup or below it (cgroups(7)).
+fn is_populated(cgroup: &Path) -> Result<bool, RecordError> {
+    let path = cgroup.join("cgroup.events");
+    match fs::read_to_string(&path) {
+        Ok(events) => Ok(events.lines().any(|line| line == "populated 1")),
+        // It has been removed, so there is nobody in it.
+        Err(error) if error.kind() == io::ErrorKind::NotFound && !cgroup.exists() => Ok(false),
+        Err(source) => Err(RecordError::Cgroup { path, source }),
+    }
+}
