@@ -134,7 +134,7 @@ pub struct Running {
 
 #[derive(Debug)]
 enum Observer {
-    Ebpf(tree::Observer),
+    Ebpf(Box<tree::Observer>),
     Ptrace(traced::Observer),
 }
 
@@ -180,7 +180,9 @@ pub fn start(request: &Request<'_>) -> Result<Running, RecordError> {
         _ => pending.as_ref().map(PendingChild::pid),
     };
     let (name, observer) = match ebpf {
-        Some(recorder) => ("ebpf", Observer::Ebpf(tree::start(recorder, request, pending, end)?)),
+        Some(recorder) => {
+            ("ebpf", Observer::Ebpf(Box::new(tree::start(recorder, request, pending, end)?)))
+        }
         None => ("ptrace", Observer::Ptrace(traced::start(request, pending, end)?)),
     };
     Ok(Running { observer, engine: Engine { name: name.to_owned(), reason }, command, pid })
