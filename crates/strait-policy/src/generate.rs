@@ -258,7 +258,7 @@ mod tests {
         for name in probes {
             let errnos = BTreeMap::from([(ENOSYS, 2)]);
             let nr = call(name).number(Arch::X86_64).unwrap();
-            let outcomes = Outcomes { count: 2, succeeded: 0, errnos };
+            let outcomes = Outcomes { count: 2, succeeded: 0, errnos, denied: 0 };
             recording.call("/bin/x", Arch::X86_64, nr, &outcomes);
         }
         recording.lost("map", lost);
