@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod action;
+pub mod baseline;
 mod document;
 mod errno;
 mod generate;
@@ -19,6 +20,7 @@ mod principle;
 mod print;
 pub mod recording;
 pub mod rules;
+mod summary;
 mod text;
 
 pub use action::action_text;
@@ -28,4 +30,5 @@ pub use lower::LowerError;
 pub use policy::Policy;
 pub use recording::Recording;
 pub use rules::Rules;
+pub use summary::Summary;
 pub use text::{MAX_BYTES, MAX_DEPTH, MAX_VALUES, ParseError, Place, Problem};
