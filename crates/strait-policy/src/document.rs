@@ -118,7 +118,12 @@ fn action(node: &Node, field: &str) -> Result<Action, Fault> {
 fn unknown(node: &Node) -> Result<Unknown, Fault> {
     let mut fields = Fields::new(node, "unknown")?;
     let unknown = Unknown {
-        after: parsed(fields.need("after")?, "after", "kernel version")?,
+        after: parsed(
+            fields.need("after")?,
+            "after",
+            "kernel version",
+            "write MAJOR.MINOR, such as \"6.18\"",
+        )?,
         action: action(fields.need("action")?, "action")?,
     };
     fields.finish()?;
@@ -198,7 +203,7 @@ fn necessity(node: &Node) -> Result<Necessity, Fault> {
             reason: fields.need("reason")?.text("reason")?.to_owned(),
             expires: fields
                 .take("expires")
-                .map(|node| parsed(node, "expires", "day"))
+                .map(|node| parsed(node, "expires", "day", "write YYYY-MM-DD, such as 2027-01-31"))
                 .transpose()?,
         }),
         other => {
@@ -284,14 +289,16 @@ fn foreign_arch(name: &str) -> Option<&'static str> {
 }
 
 /// A text that its type can read.
-fn parsed<T: FromStr>(node: &Node, field: &str, what: &'static str) -> Result<T, Fault>
-where
-    T::Err: std::fmt::Display,
-{
+fn parsed<T: FromStr>(
+    node: &Node,
+    field: &str,
+    what: &'static str,
+    right: &str,
+) -> Result<T, Fault> {
     let text = node.text(field)?;
-    text.parse().map_err(|error: T::Err| {
-        let right = error.to_string();
-        node.span.fault(Problem::Invalid { what, value: text.to_owned(), right })
+    text.parse().map_err(|_| {
+        let (value, right) = (text.to_owned(), right.to_owned());
+        node.span.fault(Problem::Invalid { what, value, right })
     })
 }
 

@@ -6,12 +6,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use strait_abi::{Arch, Syscall};
+use strait_abi::{Arch, KernelVersion, Syscall};
 use strait_bpf::Action;
 
 use crate::policy::{
-    Architectures, Declared, KernelVersion, Necessity, Observed, Policy, RecordingSource, Rule,
-    Unknown,
+    Architectures, Declared, Necessity, Observed, Policy, RecordingSource, Rule, Unknown,
 };
 use crate::principle::{PROBED, STARTS_TASKS, UNSEEN, When};
 use crate::recording::{Outcomes, Recording};
@@ -91,7 +90,7 @@ pub fn generate(
             let gaps = recording.completeness().gaps();
             return Err(GenerateError::Lossy { digest, gaps });
         }
-        let kernel = KernelVersion::of_release(recording.kernel()).ok_or_else(|| {
+        let kernel = KernelVersion::from_release(recording.kernel()).map_err(|_| {
             let kernel = recording.kernel().to_owned();
             GenerateError::Kernel { digest: digest.clone(), kernel }
         })?;

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 
-use strait_abi::{Arch, Syscall};
+use strait_abi::{Arch, KernelVersion, Syscall};
 use strait_bpf::Action;
 
 /// `apiVersion` of the policies that this version writes and reads.
@@ -114,50 +114,6 @@ pub struct Unknown {
     /// What newer calls get, where no rule names them.
     pub action: Action,
 }
-
-/// A kernel's version, `MAJOR.MINOR`: no system call appears in a smaller step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct KernelVersion {
-    /// The first number.
-    pub major: u16,
-    /// The second.
-    pub minor: u16,
-}
-
-impl KernelVersion {
-    /// The version in a release as `uname -r` prints it: `6.18.44-arch1` is 6.18.
-    pub fn of_release(release: &str) -> Option<KernelVersion> {
-        let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
-        match (numbers.next(), numbers.next()) {
-            (Some(Ok(major)), Some(Ok(minor))) => Some(KernelVersion { major, minor }),
-            _ => None,
-        }
-    }
-}
-
-impl fmt::Display for KernelVersion {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.major, self.minor)
-    }
-}
-
-impl FromStr for KernelVersion {
-    type Err = InvalidKernelVersion;
-
-    fn from_str(text: &str) -> Result<KernelVersion, InvalidKernelVersion> {
-        let number = |text: &str| text.parse().ok().filter(|_| !text.starts_with('+'));
-        text.split_once('.')
-            .and_then(|(major, minor)| {
-                Some(KernelVersion { major: number(major)?, minor: number(minor)? })
-            })
-            .ok_or(InvalidKernelVersion)
-    }
-}
-
-/// A text that is no `MAJOR.MINOR`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a kernel version is MAJOR.MINOR, such as 6.18")]
-pub struct InvalidKernelVersion;
 
 /// What the calls of a set get.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -308,15 +264,5 @@ mod tests {
         for text in ["2027-02-29", "2027-13-01", "2027-00-01", "2027-1-1", "27-01-01", "x", ""] {
             assert_eq!(text.parse::<Date>(), Err(InvalidDate));
         }
-    }
-
-    #[test]
-    fn kernel_versions_order_by_number() {
-        let version = |text: &str| text.parse::<KernelVersion>().unwrap();
-        assert!(version("6.9") < version("6.18"));
-        assert_eq!(KernelVersion::of_release("6.18.44-x+1"), Some(version("6.18")));
-        assert_eq!(KernelVersion::of_release("6"), None);
-        assert!("6".parse::<KernelVersion>().is_err());
-        assert!("6.+1".parse::<KernelVersion>().is_err());
     }
 }
