@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod ebpf;
+mod bench;
 mod man;
 mod tables;
 mod test;
@@ -20,6 +21,9 @@ Project chores.
   cargo xtask tidy             the rules of the house that no compiler checks
   cargo xtask tables [--check] the tables of strait-abi, from the headers of Debian's packages
   cargo xtask ebpf [--check]   the recorder's eBPF object from its source, or a comparison of both
+  cargo xtask bench filters [FOLDER]
+                               what compiled filters cost, counted, next to what other compilers
+                               make of the same policies
   cargo xtask man [DIR]        man pages and shell completions into DIR (target/man)
 ";
 
@@ -45,6 +49,7 @@ fn chore(args: &[String]) -> Result<()> {
         "tidy" => tidy::run(rest),
         "man" => man::run(rest),
         "tables" => tables::run(rest),
+        "bench" => bench::run(rest),
         "help" | "--help" | "-h" => {
             print!("{USAGE}");
             Ok(())

@@ -1,0 +1,148 @@
+//! Benchmarks that count: `cargo xtask bench filters [FOLDER]`.
+//!
+//! Builds the same policies with Strait and with its peers and counts, with one interpreter, what
+//! their programs cost. Only the last part, in the kernel, looks at a clock.
+
+mod measure;
+mod peers;
+mod workload;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use strait_bpf::Program;
+use strait_compiler::{Frequencies, Level, Options, compile};
+
+use measure::Cost;
+use workload::Workload;
+
+/// The policies that are looked for, and the distribution that goes with each.
+const POLICIES: &[(&str, &str)] = &[
+    ("a1_docker_x64", "dist_mix"),
+    ("a3_docker_multi", "dist_mix"),
+    ("b_nginx60", "dist_mix"),
+    ("c_firecracker_vmm", "dist_mix"),
+    ("d_deny50", "dist_mix"),
+    ("e_nginx_args", "dist_nginx"),
+    ("f_fc_vcpu", "dist_mix"),
+];
+
+/// `cargo xtask bench WHAT…`.
+pub(crate) fn run(args: &[String]) -> Result<()> {
+    match args {
+        [what] if what == "filters" => filters(None),
+        [what, folder] if what == "filters" => filters(Some(folder.into())),
+        _ => bail!("usage: cargo xtask bench filters [FOLDER]"),
+    }
+}
+
+/// The folder with the policies: as given, as `STRAIT_BENCH` says, or beside the checkout.
+fn filters(folder: Option<PathBuf>) -> Result<()> {
+    let folder = folder
+        .or_else(|| std::env::var_os("STRAIT_BENCH").map(PathBuf::from))
+        .unwrap_or_else(|| crate::root().join("../shared/bench"));
+    if !folder.is_dir() {
+        eprintln!("SKIP bench filters: {} is no folder", folder.display());
+        return Ok(());
+    }
+    let peers = peers::build();
+    println!(
+        "{:<18} {:<26} {:>6} {:>8} {:>6} {:>8} {:>8} {:>8}",
+        "policy", "program", "length", "uniform", "worst", "args", "mix", "uncached"
+    );
+    for (policy, distribution) in POLICIES {
+        let path = folder.join(policy).with_extension("json");
+        if !path.exists() {
+            eprintln!("SKIP {policy}: {} is not there", path.display());
+            continue;
+        }
+        let workload = Workload::read(&path)?;
+        let mix = workload::distribution(&folder.join(distribution).with_extension("json"))?;
+        table(&workload, &mix, &peers).with_context(|| (*policy).to_owned())?;
+    }
+    Ok(())
+}
+
+/// One line for each program of a policy.
+fn table(workload: &Workload, mix: &BTreeMap<u32, f64>, peers: &[peers::Peer]) -> Result<()> {
+    let rules = workload.resolve()?;
+    let mut best: Option<Cost> = None;
+    for (name, options) in ours(workload, mix) {
+        let compiled = compile(&rules, &options)?;
+        let cost = measure::cost(workload, &compiled.program, mix);
+        print(&workload.name, name, &cost, None);
+        best.get_or_insert(cost);
+    }
+    for peer in peers {
+        match peer.build(workload) {
+            Ok(program) => {
+                let cost = measure::cost(workload, &program, mix);
+                print(&workload.name, peer.name(), &cost, best.as_ref());
+            }
+            Err(error) => eprintln!("SKIP {} of {}: {error:#}", peer.name(), workload.name),
+        }
+    }
+    Ok(())
+}
+
+/// The ways in which Strait is asked to compile.
+fn ours(workload: &Workload, mix: &BTreeMap<u32, f64>) -> Vec<(&'static str, Options)> {
+    let arch = workload.arches[0].audit_arch();
+    let mut frequencies = Frequencies::new();
+    for (&nr, &share) in mix {
+        frequencies.add(arch, nr, times(share));
+    }
+    let level = |level| Options { level, ..Options::default() };
+    vec![
+        ("strait", level(Level::Speed)),
+        ("strait, profile", Options { frequencies: Some(frequencies), ..Options::default() }),
+        ("strait, size", level(Level::Size)),
+        ("strait, plain", level(Level::None)),
+    ]
+}
+
+/// A share as calls out of a million.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share is 0 to 1")]
+fn times(share: f64) -> u64 {
+    (share.clamp(0.0, 1.0) * 1e6).round() as u64
+}
+
+fn print(policy: &str, program: &str, cost: &Cost, ours: Option<&Cost>) {
+    let conditional = cost.conditional.map_or("-".to_owned(), |mean| format!("{mean:.2}"));
+    print!(
+        "{policy:<18} {program:<26} {:>6} {:>8.2} {:>6} {conditional:>8} {:>8.2} {:>8.2}",
+        cost.length, cost.uniform, cost.worst, cost.mix, cost.uncached
+    );
+    if let Some(ours) = ours {
+        print!("   {:.1} times as much executed", cost.uniform / ours.uniform);
+    }
+    println!();
+}
+
+/// The program in these bytes: `struct sock_filter`, as this machine has it.
+fn program(bytes: &[u8]) -> Result<Program> {
+    let insns = bytes
+        .chunks(8)
+        .map(|insn| match *insn {
+            [a, b, jt, jf, k0, k1, k2, k3] => Ok(strait_bpf::Insn {
+                code: u16::from_ne_bytes([a, b]),
+                jt,
+                jf,
+                k: u32::from_ne_bytes([k0, k1, k2, k3]),
+            }),
+            _ => bail!("a program of {} bytes", bytes.len()),
+        })
+        .collect::<Result<_>>()?;
+    Ok(Program::new(insns)?)
+}
+
+/// Where what is built for the benchmark goes.
+fn scratch() -> PathBuf {
+    crate::root().join("target/bench")
+}
+
+/// The folder with the peers' sources.
+fn sources() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/peers"))
+}
