@@ -24,7 +24,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use strait_abi::AuditArch;
-use strait_bpf::{Action, Program, ProgramError, SeccompData};
+use strait_bpf::{Action, Program, ProgramError, SeccompData, Undecided};
 use strait_policy::Rules;
 
 use data::Words;
@@ -131,6 +131,21 @@ pub enum CompileError {
         /// A call that shows it.
         witness: Witness,
     },
+    /// The kernel would run the program for a call that it could answer from its cache: a mistake
+    /// in this compiler.
+    #[error(
+        "the compiler made a program that runs for call {nr} of {arch}, which is always allowed \
+         (please report this)"
+    )]
+    Uncached {
+        /// The audit arch of the call.
+        arch: AuditArch,
+        /// Its number.
+        nr: u32,
+    },
+    /// Whether the program decides as the rules do could not be found out within the budget.
+    #[error("the program cannot be proved: its conditions are too intricate; use simpler ones")]
+    Undecided(#[from] Undecided),
 }
 
 /// Compiles rules to a program and proves it.
@@ -152,7 +167,7 @@ pub fn compile(rules: &Rules, options: &Options) -> Result<Compiled, CompileErro
         return Err(CompileError::TooLong { length: insns.len() });
     }
     let program = Program::with_byte_order(insns, order)?;
-    prove::prove(rules, &program)?;
+    prove::prove(rules, std::slice::from_ref(&program))?;
     let facts = Facts { length: program.insns().len() };
     Ok(Compiled { program, facts })
 }
