@@ -1,8 +1,8 @@
 //! Project chores: `cargo xtask CHORE`.
 #![forbid(unsafe_code)]
 
-mod ebpf;
 mod bench;
+mod ebpf;
 mod man;
 mod tables;
 mod test;

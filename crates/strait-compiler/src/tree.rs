@@ -60,7 +60,7 @@ const TAKEN: usize = 3;
 /// A chain of `==` is at most this long.
 const CHAIN: usize = 8;
 /// Split points that are tried to each side of the middle of the weight.
-const WINDOW: usize = 4;
+const WINDOW: usize = 8;
 /// Weights are scaled to about this sum, so that products of them stay small.
 const SCALE: u64 = 1 << 24;
 
