@@ -117,8 +117,9 @@ pub(super) struct Store {
     nodes: Vec<Node>,
     /// Open-addressed index into `nodes`: number + 1, or 0 where free.
     unique: Vec<u32>,
-    /// Direct-mapped results of [`Store::ite`]; grows with the nodes.
+    /// Direct-mapped results of [`Store::ite`]; grows with their number.
     cache: Vec<Cached>,
+    cached: usize,
     verdicts: Vec<u32>,
     verdict_leaves: FastMap<u32, Ref>,
     budget: Budget,
@@ -141,7 +142,8 @@ impl Store {
         Store {
             nodes: Vec::new(),
             unique: vec![0; 1 << 12],
-            cache: vec![EMPTY; 1 << 12],
+            cache: vec![EMPTY; 1 << 9],
+            cached: 0,
             verdicts: Vec::new(),
             verdict_leaves: FastMap::default(),
             budget,
@@ -222,12 +224,12 @@ impl Store {
         self.nodes.push(node);
         self.unique[slot] = made.0 + 1;
         if self.nodes.len() * 2 > self.unique.len() {
-            self.grow();
+            self.grow_unique();
         }
         Ok(made)
     }
 
-    fn grow(&mut self) {
+    fn grow_unique(&mut self) {
         let size = self.unique.len() * 4;
         let mask = size - 1;
         self.unique.clear();
@@ -239,13 +241,21 @@ impl Store {
             }
             self.unique[slot] = Ref::node(number).0 + 1;
         }
-        let old = std::mem::replace(&mut self.cache, vec![EMPTY; size]);
-        for entry in old {
-            let slot = index(hash(entry.key.map(|key| key.0))) & mask;
-            if entry.key != EMPTY.key {
-                self.cache[slot] = entry;
+    }
+
+    /// Notes a result of [`Store::ite`].
+    fn remember(&mut self, entry: Cached) {
+        self.cached += 1;
+        if self.cached > self.cache.len() {
+            let size = self.cache.len() * 4;
+            let old = std::mem::replace(&mut self.cache, vec![EMPTY; size]);
+            self.cached = 0;
+            for entry in old.into_iter().filter(|entry| entry.key != EMPTY.key) {
+                self.remember(entry);
             }
         }
+        let slot = index(hash(entry.key.map(|key| key.0))) & (self.cache.len() - 1);
+        self.cache[slot] = entry;
     }
 
     /// If `when` then `then` else `otherwise`, bit by bit.
@@ -260,8 +270,8 @@ impl Store {
             return Ok(when);
         }
         let key = [when, then, otherwise];
-        let slot = index(hash(key.map(|key| key.0)));
-        let cached = self.cache[slot & (self.cache.len() - 1)];
+        let slot = index(hash(key.map(|key| key.0))) & (self.cache.len() - 1);
+        let cached = self.cache[slot];
         if cached.key == key {
             return Ok(cached.result);
         }
@@ -273,8 +283,7 @@ impl Store {
         let low = self.ite(when_low, then_low, other_low)?;
         let high = self.ite(when_high, then_high, other_high)?;
         let result = self.node(var, low, high)?;
-        let slot = slot & (self.cache.len() - 1);
-        self.cache[slot] = Cached { key, result };
+        self.remember(Cached { key, result });
         Ok(result)
     }
 
@@ -317,6 +326,66 @@ impl Store {
             };
         }
         Ok(so_far)
+    }
+
+    /// The same as [`Store::against`] and then [`Store::ite`] over 32 bits, without a predicate in
+    /// between: one walk down the bits of `constant`. This is what nearly every instruction of a
+    /// filter comes to.
+    ///
+    /// `None` if that is not possible: a diagram tests something above the word, or a bit of it
+    /// that is masked.
+    pub(super) fn choose(
+        &mut self,
+        first: Var,
+        mask: u32,
+        constant: u32,
+        when: [bool; 3],
+        [then, otherwise]: [Ref; 2],
+    ) -> Result<Option<Ref>, Exhausted> {
+        if self.var(then).min(self.var(otherwise)) < first {
+            return Ok(None);
+        }
+        self.step(8)?;
+        // What is left of `then` and `otherwise` where all bits so far were those of `constant`.
+        let mut equal = [then, otherwise];
+        // For each bit that decides: what the other value of the bit leads to.
+        let mut beside: [(Ref, bool); 32] = [(Ref::FALSE, false); 32];
+        let mut depth = 0;
+        for bit in 0..32u16 {
+            let var = first.plus(bit);
+            let (then, otherwise) = (self.cofactors(equal[0], var), self.cofactors(equal[1], var));
+            let constant = constant >> (31 - bit) & 1 == 1;
+            if mask >> (31 - bit) & 1 == 0 {
+                // A masked bit counts as 0.
+                if constant || then.0 != then.1 || otherwise.0 != otherwise.1 {
+                    return Ok(None);
+                }
+                beside[usize::from(bit)] = (Ref::FALSE, false);
+            } else if constant {
+                let less = if when[0] { then.0 } else { otherwise.0 };
+                beside[usize::from(bit)] = (less, true);
+                equal = [then.1, otherwise.1];
+            } else {
+                let greater = if when[2] { then.1 } else { otherwise.1 };
+                beside[usize::from(bit)] = (greater, true);
+                equal = [then.0, otherwise.0];
+            }
+            depth = bit + 1;
+            if equal[0] == equal[1] {
+                break;
+            }
+        }
+        let mut result = if when[1] { equal[0] } else { equal[1] };
+        for bit in (0..depth).rev() {
+            let (other, decides) = beside[usize::from(bit)];
+            let var = first.plus(bit);
+            result = match (decides, constant >> (31 - bit) & 1 == 1) {
+                (false, _) => result,
+                (true, true) => self.node(var, other, result)?,
+                (true, false) => self.node(var, result, other)?,
+            };
+        }
+        Ok(Some(result))
     }
 
     /// Joins two verdict diagrams with `join` at the leaves. Where both are the same diagram

@@ -42,12 +42,16 @@ pub(super) fn most_restrictive(older: u32, newer: u32) -> u32 {
     if rank(older) < rank(newer) { older } else { newer }
 }
 
+/// Scratch memory, as terms.
+type Memory = [TermId; Cell::COUNT];
+
 /// The registers and cells, as terms; those that are dead hold the constant 0.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct State {
     a: TermId,
     x: TermId,
-    mem: [TermId; Cell::COUNT],
+    /// Index into [`Execution::memories`]: nearly all filters have only one.
+    mem: usize,
 }
 
 /// One jump target reached with one state, and how it goes on from there.
@@ -77,6 +81,8 @@ struct Execution<'p> {
     /// By instruction, the visits that start there.
     at: Vec<Vec<usize>>,
     known: FastMap<(usize, State), usize>,
+    memories: Vec<Memory>,
+    memory_ids: FastMap<Memory, usize>,
 }
 
 impl<'p> Execution<'p> {
@@ -88,12 +94,15 @@ impl<'p> Execution<'p> {
             visits: Vec::new(),
             at: vec![Vec::new(); program.ops().len()],
             known: FastMap::default(),
+            memories: Vec::new(),
+            memory_ids: FastMap::default(),
         }
     }
 
     fn forward(&mut self, store: &mut Store) -> Result<(), Undecided> {
         let zero = self.terms.constant(0);
-        self.visit(0, State { a: zero, x: zero, mem: [zero; Cell::COUNT] });
+        let mem = self.memory([zero; Cell::COUNT]);
+        self.visit(0, State { a: zero, x: zero, mem });
         for start in 0..self.at.len() {
             for visit in std::mem::take(&mut self.at[start]) {
                 let state = self.visits[visit].state;
@@ -103,14 +112,34 @@ impl<'p> Execution<'p> {
         Ok(())
     }
 
+    fn memory(&mut self, mem: Memory) -> usize {
+        *self.memory_ids.entry(mem).or_insert_with(|| {
+            self.memories.push(mem);
+            self.memories.len() - 1
+        })
+    }
+
+    /// `mem` with this term in a cell.
+    fn written(&mut self, mem: usize, cell: Cell, term: TermId) -> usize {
+        let mut mem = self.memories[mem];
+        mem[cell.index()] = term;
+        self.memory(mem)
+    }
+
     /// The visit of `at` with this state.
     fn visit(&mut self, at: usize, mut state: State) -> usize {
         let zero = self.terms.constant(0);
         let live = self.live[at];
-        for (cell, term) in state.mem.iter_mut().enumerate() {
-            if live & 1 << cell == 0 {
+        let mut mem = self.memories[state.mem];
+        let mut forgotten = false;
+        for (cell, term) in mem.iter_mut().enumerate() {
+            if live & 1 << cell == 0 && *term != zero {
                 *term = zero;
+                forgotten = true;
             }
+        }
+        if forgotten {
+            state.mem = self.memory(mem);
         }
         if live & LIVE_A == 0 {
             state.a = zero;
@@ -147,12 +176,12 @@ impl<'p> Execution<'p> {
                 },
                 Op::LoadImm(k) => s.a = self.terms.constant(k),
                 Op::LoadLen => s.a = self.terms.constant(crate::SeccompData::SIZE),
-                Op::LoadMem(cell) => s.a = s.mem[cell.index()],
+                Op::LoadMem(cell) => s.a = self.memories[s.mem][cell.index()],
                 Op::LoadXImm(k) => s.x = self.terms.constant(k),
                 Op::LoadXLen => s.x = self.terms.constant(crate::SeccompData::SIZE),
-                Op::LoadXMem(cell) => s.x = s.mem[cell.index()],
-                Op::Store(cell) => s.mem[cell.index()] = s.a,
-                Op::StoreX(cell) => s.mem[cell.index()] = s.x,
+                Op::LoadXMem(cell) => s.x = self.memories[s.mem][cell.index()],
+                Op::Store(cell) => s.mem = self.written(s.mem, cell, s.a),
+                Op::StoreX(cell) => s.mem = self.written(s.mem, cell, s.x),
                 Op::Neg => {
                     let zero = self.terms.constant(0);
                     s.a = self.terms.alu(Alu::Sub, zero, s.a);
@@ -204,24 +233,13 @@ impl<'p> Execution<'p> {
                     (self.visits[visit].at, self.terms.verdicts(term, verdict, store))
                 }
                 Step::Branch { at, test, a, b, yes, no } => {
-                    let (yes, no) = (answers[yes], answers[no]);
-                    let answer = if yes == no {
-                        Ok(yes)
-                    } else {
-                        self.terms
-                            .holds(test, a, b, store)
-                            .and_then(|holds| store.ite(holds, yes, no))
-                    };
-                    (at, answer)
+                    let sides = [answers[yes], answers[no]];
+                    (at, self.terms.choose((test, a, b), sides, store))
                 }
                 Step::Divide { at, by, next } => {
                     let zero = self.terms.constant(0);
-                    let killed = store.verdict(verdict(0));
-                    let answer = self
-                        .terms
-                        .holds(Jump::Eq, by, zero, store)
-                        .and_then(|holds| store.ite(holds, killed, answers[next]));
-                    (at, answer)
+                    let sides = [store.verdict(verdict(0)), answers[next]];
+                    (at, self.terms.choose((Jump::Eq, by, zero), sides, store))
                 }
             };
             answers[visit] = answer.map_err(|exhausted: Exhausted| exhausted.at(at))?;

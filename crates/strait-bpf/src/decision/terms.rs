@@ -78,8 +78,27 @@ impl Terms {
         }
     }
 
+    /// `yes` where the test holds, `no` elsewhere.
+    pub(super) fn choose(
+        &mut self,
+        (test, a, b): (Jump, TermId, TermId),
+        [yes, no]: [Ref; 2],
+        store: &mut Store,
+    ) -> Result<Ref, Exhausted> {
+        if yes == no {
+            return Ok(yes);
+        }
+        if let Some((word, mask, k, when)) = self.word_test(test, a, b)
+            && let Some(chosen) = store.choose(Var::word(word), mask, k, when, [yes, no])?
+        {
+            return Ok(chosen);
+        }
+        let holds = self.holds(test, a, b, store)?;
+        store.ite(holds, yes, no)
+    }
+
     /// Where the test holds.
-    pub(super) fn holds(
+    fn holds(
         &mut self,
         test: Jump,
         a: TermId,
@@ -89,23 +108,30 @@ impl Terms {
         if let Some(&known) = self.predicates.get(&(test, a, b)) {
             return Ok(known);
         }
-        let predicate = match (self.masked_word(a), self.get(b)) {
-            (Some((word, mask)), Term::Constant(k)) => {
-                let (mask, k, when) = match test {
-                    Jump::Eq => (mask, k, [false, true, false]),
-                    Jump::Gt => (mask, k, [false, false, true]),
-                    Jump::Ge => (mask, k, [false, true, true]),
-                    Jump::Set => (mask & k, 0, [false, false, true]),
-                };
+        let predicate = match self.word_test(test, a, b) {
+            Some((word, mask, k, when)) => {
                 store.against(Var::word(word), 32, u64::from(mask), u64::from(k), when)?
             }
-            _ => {
+            None => {
                 let (a, b) = (self.bits(a, store)?, self.bits(b, store)?);
                 compare(test, &a, &b, store)?
             }
         };
         self.predicates.insert((test, a, b), predicate);
         Ok(predicate)
+    }
+
+    /// The test as a masked word against a constant, and whether it holds for less, equal and
+    /// greater; if it is one.
+    fn word_test(&self, test: Jump, a: TermId, b: TermId) -> Option<(Word, u32, u32, [bool; 3])> {
+        let (word, mask) = self.masked_word(a)?;
+        let Term::Constant(k) = self.get(b) else { return None };
+        Some(match test {
+            Jump::Eq => (word, mask, k, [false, true, false]),
+            Jump::Gt => (word, mask, k, [false, false, true]),
+            Jump::Ge => (word, mask, k, [false, true, true]),
+            Jump::Set => (word, mask & k, 0, [false, false, true]),
+        })
     }
 
     /// The word and mask, if the term is a word under a constant mask.
