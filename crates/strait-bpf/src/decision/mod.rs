@@ -130,7 +130,7 @@ impl Decision {
             let newer = symbolic::execute(program, &mut store)?;
             stack = store.combine(stack, newer, None, &mut symbolic::most_restrictive)?;
         }
-        let root = store.map(stack, |verdict| Action::from_raw(verdict).raw())?;
+        let root = store.map(stack, &mut |verdict| Action::from_raw(verdict).raw())?;
         Ok(Decision { diagram: Diagram::export(&store, root) })
     }
 
@@ -162,6 +162,18 @@ impl Decision {
     /// What is done with this call.
     pub fn decide(&self, data: &SeccompData) -> Action {
         Action::from_raw(self.diagram.decide(data))
+    }
+
+    /// The decision with each action replaced: what becomes of an answer that nobody takes up, for
+    /// one.
+    ///
+    /// # Errors
+    /// If that is too much for [`Budget::DEFAULT`].
+    pub fn map(&self, mut action: impl FnMut(Action) -> Action) -> Result<Decision, Undecided> {
+        let mut store = Store::new(Budget::DEFAULT);
+        let root = self.diagram.import(&mut store)?;
+        let root = store.map(root, &mut |verdict| action(Action::from_raw(verdict)).raw())?;
+        Ok(Decision { diagram: Diagram::export(&store, root) })
     }
 
     /// Every action that some call gets.
@@ -227,6 +239,21 @@ mod tests {
         let (errno, allow) = (Some(Action::Errno(1)), Some(Action::Allow));
         assert_eq!(spans, [(0, 2, errno), (3, 4, allow), (5, u32::MAX, errno)]);
         assert_eq!(decision.arches().count(), 1);
+    }
+
+    #[test]
+    fn actions_are_replaced_and_calls_that_become_alike_are_joined() {
+        let notified = program(&[
+            Op::Load(0),
+            jump(Jump::Eq, 3, 0, 1),
+            Op::Ret(Action::Notify.raw()),
+            Op::Ret(Action::Errno(38).raw()),
+        ]);
+        let unanswered = Decision::of(&notified).unwrap().map(|action| match action {
+            Action::Notify => Action::Errno(38),
+            other => other,
+        });
+        assert_eq!(unanswered.unwrap(), Decision::constant(Action::Errno(38)));
     }
 
     #[test]

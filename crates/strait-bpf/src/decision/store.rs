@@ -430,14 +430,18 @@ impl Store {
     }
 
     /// Replaces each verdict.
-    pub(super) fn map(&mut self, at: Ref, to: fn(u32) -> u32) -> Result<Ref, Exhausted> {
+    pub(super) fn map(
+        &mut self,
+        at: Ref,
+        to: &mut dyn FnMut(u32) -> u32,
+    ) -> Result<Ref, Exhausted> {
         self.map_memo(at, to, &mut FastMap::default())
     }
 
     fn map_memo(
         &mut self,
         at: Ref,
-        to: fn(u32) -> u32,
+        to: &mut dyn FnMut(u32) -> u32,
         memo: &mut FastMap<Ref, Ref>,
     ) -> Result<Ref, Exhausted> {
         if let Some(verdict) = self.verdict_of(at) {
