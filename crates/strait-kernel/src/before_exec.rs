@@ -4,7 +4,6 @@
 //! stay taken for ever in the child. After the filter is loaded the only call is execve.
 
 use std::ffi::c_char;
-use std::mem::MaybeUninit;
 use std::os::fd::RawFd;
 use std::ptr;
 
@@ -75,7 +74,7 @@ impl Plan<'_> {
                 return errno();
             }
         }
-        self.reset_signals();
+        signal::reset_for_exec(&self.mask, self.sigchld_ignored);
         if let Some((fprog, order)) = self.exchange.order() {
             if order.no_new_privs {
                 self.exchange.enter(Step::NoNewPrivs);
@@ -114,32 +113,6 @@ impl Plan<'_> {
             )
         };
         errno()
-    }
-
-    /// Gives the program the signals as the parent had them: handlers become defaults (they are
-    /// code of the parent's), ignored ones stay, but for SIGPIPE, which Rust ignores and the
-    /// parent's parent most likely did not. Then the mask; what has come meanwhile is delivered.
-    fn reset_signals(&self) {
-        for signal in 1..=libc::SIGRTMAX() {
-            let mut action = MaybeUninit::<libc::sigaction>::zeroed();
-            // SAFETY: no new action is given, the old one is written to the pointer; a number
-            // that the C library keeps for itself is refused.
-            if unsafe { libc::sigaction(signal, ptr::null(), action.as_mut_ptr()) } != 0 {
-                continue;
-            }
-            // SAFETY: zeroed, then written by sigaction; zero is valid for every field.
-            let action = unsafe { action.assume_init() }.sa_sigaction;
-            let keep = action == libc::SIG_DFL || action == libc::SIG_IGN;
-            let disposition = match signal {
-                libc::SIGPIPE => libc::SIG_DFL,
-                libc::SIGCHLD if self.sigchld_ignored => libc::SIG_IGN,
-                _ if keep => continue,
-                _ => libc::SIG_DFL,
-            };
-            // SAFETY: neither disposition is a function of ours.
-            unsafe { libc::signal(signal, disposition) };
-        }
-        signal::restore_mask(&self.mask);
     }
 }
 

@@ -17,6 +17,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::ExitStatus;
+use std::ptr;
 use std::thread;
 use std::time::Duration;
 
@@ -24,8 +25,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType};
 use rustix::process::{
-    Pid, PidfdFlags, PidfdGetfdFlags, Signal, WaitId, WaitIdOptions, pidfd_getfd, pidfd_open,
-    pidfd_send_signal, waitid,
+    Pid, PidfdFlags, PidfdGetfdFlags, Signal, WaitId, WaitIdOptions, WaitIdStatus, pidfd_getfd,
+    pidfd_open, pidfd_send_signal, waitid,
 };
 use strait_bpf::Program;
 
@@ -174,6 +175,15 @@ pub struct PendingChild {
 pub struct Child {
     pid: Pid,
     pidfd: OwnedFd,
+}
+
+/// What became of a child.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// It ended.
+    Ended(ExitStatus),
+    /// A signal stopped it; it may have been continued already.
+    Stopped,
 }
 
 impl PendingChild {
@@ -441,6 +451,26 @@ impl Child {
         self.pid
     }
 
+    /// Whether the program has ended, and how, or has been stopped by a signal since the last
+    /// time that this was asked. Never waits.
+    ///
+    /// # Errors
+    /// ECHILD if somebody else has waited for its end.
+    pub fn changed(&self) -> io::Result<Option<Change>> {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::STOPPED | WaitIdOptions::NOHANG;
+        loop {
+            return match waitid(WaitId::PidFd(self.pidfd.as_fd()), options) {
+                Ok(None) => Ok(None),
+                Ok(Some(status)) => Ok(Some(match ended(&status) {
+                    Some(status) => Change::Ended(status),
+                    None => Change::Stopped,
+                })),
+                Err(Errno::INTR) => continue,
+                Err(errno) => Err(errno.into()),
+            };
+        }
+    }
+
     /// Waits until the program ends.
     ///
     /// # Errors
@@ -454,9 +484,30 @@ impl Child {
     /// # Errors
     /// EPERM if it has become another user's.
     pub fn signal(&self, signal: Signal) -> io::Result<()> {
-        match pidfd_send_signal(&self.pidfd, signal) {
-            Ok(()) | Err(Errno::SRCH) => Ok(()),
-            Err(errno) => Err(errno.into()),
+        self.signal_number(signal.as_raw())
+    }
+
+    /// The same for a signal that has no name, such as a real-time one.
+    ///
+    /// # Errors
+    /// Besides, EINVAL for a number that is no signal.
+    pub fn signal_number(&self, signal: i32) -> io::Result<()> {
+        // SAFETY: the descriptor is open for the borrow; no siginfo is passed.
+        let done = unsafe {
+            libc::syscall(
+                libc::SYS_pidfd_send_signal,
+                self.pidfd.as_raw_fd(),
+                signal,
+                ptr::null::<libc::siginfo_t>(),
+                0_u32,
+            )
+        };
+        match done {
+            0 => Ok(()),
+            _ => match io::Error::last_os_error() {
+                error if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
+                error => Err(error),
+            },
         }
     }
 }
@@ -498,18 +549,25 @@ fn reap(pidfd: BorrowedFd<'_>) -> io::Result<ExitStatus> {
     loop {
         match waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED) {
             Ok(Some(status)) => {
-                let raw = match (status.exit_status(), status.terminating_signal()) {
-                    (Some(code), _) => (code & 0xff) << 8,
-                    (_, Some(signal)) if status.dumped() => signal | 0x80,
-                    (_, Some(signal)) => signal,
-                    (None, None) => continue,
-                };
-                return Ok(ExitStatus::from_raw(raw));
+                if let Some(status) = ended(&status) {
+                    return Ok(status);
+                }
             }
             Ok(None) | Err(Errno::INTR) => {}
             Err(errno) => return Err(errno.into()),
         }
     }
+}
+
+/// The end that waitid(2) tells of, if it is one, as wait(2) would encode it.
+fn ended(status: &WaitIdStatus) -> Option<ExitStatus> {
+    let raw = match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => (code & 0xff) << 8,
+        (None, Some(signal)) if status.dumped() => signal | 0x80,
+        (None, Some(signal)) => signal,
+        (None, None) => return None,
+    };
+    Some(ExitStatus::from_raw(raw))
 }
 
 /// Two connected ends that exec closes, neither of them a standard stream's number.

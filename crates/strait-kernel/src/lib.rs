@@ -12,6 +12,6 @@ pub mod exec_stop;
 pub mod interrupts;
 pub mod seccomp;
 mod shared;
-mod signal;
+pub mod signal;
 pub mod task;
 mod tracee;

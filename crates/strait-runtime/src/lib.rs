@@ -1,4 +1,9 @@
-//! Recorder, launcher, supervisor and inspector.
+//! Recorder, launcher, supervisor and inspector: what the command line does, as a library.
 #![forbid(unsafe_code)]
 
+pub mod gate;
+pub mod launch;
+pub mod listeners;
 pub mod record;
+pub mod verdict;
+pub mod wait;

@@ -1,0 +1,189 @@
+//! The launcher: rules made ready to be enforced, and a child that runs confined by them.
+//!
+//! The steps are apart, so that a recorder can attach in between:
+//!
+//! ```text
+//! Enforcement::new(rules)      compile, prove, add the gate        nothing runs yet
+//! PendingChild::fork(command)  a child that waits                  attach to its pid here
+//! enforcement.start(child)     load, exec, read back, release      the program runs
+//! wait::until_end(&child, …)   signals passed on, status
+//! ```
+//!
+//! Everything that fails before the program's first instruction means that it does not run.
+
+use serde::Serialize;
+use strait_bpf::{Decision, Program, Undecided};
+use strait_compiler::{CompileError, Options};
+use strait_kernel::child::{Child, Confinement, ExecError, PendingChild};
+use strait_kernel::dump::DumpError;
+use strait_kernel::seccomp::LoadOptions;
+use strait_policy::Rules;
+
+use crate::gate;
+use crate::listeners::Listeners;
+use crate::verdict::{Intent, Verdict};
+
+/// Rules made ready to be enforced on a child: compiled, proved, with the gate for its exec.
+#[derive(Clone, Debug)]
+pub struct Enforcement {
+    program: Program,
+    gate: bool,
+    load: LoadOptions,
+    intent: Intent,
+}
+
+/// Why rules cannot be enforced.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EnforcementError {
+    /// The compiler made no program of them.
+    #[error("the policy cannot be compiled")]
+    Compile(#[from] CompileError),
+    /// What they decide cannot be worked out, so it could not be checked in the kernel either.
+    #[error("the policy is too intricate to be checked against the kernel")]
+    Undecided(#[from] Undecided),
+    /// Strait does not know this machine's system calls.
+    #[error("Strait knows no system calls of this machine's architecture")]
+    UnknownArch,
+}
+
+/// Why a confined program was not started. It ran no instruction.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The child did not get to exec.
+    #[error(transparent)]
+    Exec(#[from] ExecError),
+    /// The kernel decides otherwise than was intended.
+    #[error("the installed filter does not decide as the policy, so the program was not started")]
+    Drift {
+        /// Where.
+        verdict: Verdict,
+    },
+}
+
+impl StartError {
+    /// The exit status by which env(1) and container runtimes tell this: 127 not found, 126 not
+    /// executable, 125 for a failure that is not the program's.
+    pub fn exit_status(&self) -> u8 {
+        match self {
+            StartError::Exec(error) => error.exit_status(),
+            StartError::Drift { .. } => 125,
+        }
+    }
+}
+
+/// Whether the kernel was seen to hold what was loaded, before the program's first instruction.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "verified", rename_all = "kebab-case", rename_all_fields = "camelCase")]
+pub enum Verified {
+    /// The whole stack of filters was read back and judged: it holds or is tighter.
+    Yes {
+        /// How it relates to what was intended.
+        #[serde(flatten)]
+        verdict: Verdict,
+    },
+    /// The stack could not be read or decided. The filter is loaded, as the kernel said so.
+    No {
+        /// Why, for a person to read.
+        reason: String,
+    },
+}
+
+/// A program that runs confined.
+#[derive(Debug)]
+pub struct Started {
+    /// The child.
+    pub child: Child,
+    /// Whether its confinement was seen in the kernel.
+    pub verified: Verified,
+}
+
+impl Enforcement {
+    /// Compiles rules, proves the program, and works out what must be found in the kernel.
+    ///
+    /// # Errors
+    /// If there is no program or no way to tell what it decides.
+    pub fn new(
+        rules: &Rules,
+        compiler: &Options,
+        load: LoadOptions,
+    ) -> Result<Enforcement, EnforcementError> {
+        let gated = gate::gate(rules).ok_or(EnforcementError::UnknownArch)?;
+        let program = strait_compiler::compile(&gated.rules, compiler)?.program;
+        Ok(Enforcement { program, gate: gated.gate, load, intent: Intent::new(rules)? })
+    }
+
+    /// The program that is loaded.
+    pub fn program(&self) -> &Program {
+        &self.program
+    }
+
+    /// What the rules intend.
+    pub fn intent(&self) -> &Intent {
+        &self.intent
+    }
+
+    /// How a child is confined by it, for one who execs it without [`Enforcement::start`].
+    pub fn confinement(&self) -> Confinement<'_> {
+        Confinement { program: &self.program, options: self.load, gate: self.gate }
+    }
+
+    /// Loads the filter onto the child, lets it exec, reads back what the kernel holds before the
+    /// first instruction of the program, and lets it run, untraced.
+    ///
+    /// Where the child cannot be traced it is started all the same, and [`Verified::No`] says so.
+    ///
+    /// # Errors
+    /// Why the program was not started; the child has ended then.
+    pub fn start(&self, child: PendingChild) -> Result<Started, StartError> {
+        let confinement = Some(self.confinement());
+        match child.seize() {
+            Ok(seized) => {
+                let stopped = seized.exec(confinement)?;
+                // The gate's listener is closed by now: a child that is at exec holds no copy,
+                // and ours is gone.
+                let verified = self.verify(stopped.filters(), Listeners::default)?;
+                Ok(Started { child: stopped.release()?, verified })
+            }
+            Err(refused) => {
+                let verified = Verified::No { reason: reason(&refused) };
+                Ok(Started { child: refused.child.exec(confinement)?, verified })
+            }
+        }
+    }
+
+    /// Judges a stack that was read from a child of this enforcement.
+    ///
+    /// # Errors
+    /// If it decides otherwise than intended.
+    pub fn verify(
+        &self,
+        filters: Result<Vec<Program>, DumpError>,
+        listeners: impl FnOnce() -> Listeners,
+    ) -> Result<Verified, StartError> {
+        let filters = match filters {
+            Ok(filters) => filters,
+            Err(error) => return Ok(Verified::No { reason: reason(&error) }),
+        };
+        let judged = Decision::of_stack(&filters)
+            .and_then(|installed| self.intent.judge(&installed, listeners));
+        match judged {
+            Ok(verdict @ Verdict::Drift { .. }) => Err(StartError::Drift { verdict }),
+            Ok(verdict) => Ok(Verified::Yes { verdict }),
+            Err(undecided) => Ok(Verified::No { reason: reason(&undecided) }),
+        }
+    }
+}
+
+/// An error and what caused it, in one line.
+pub(crate) fn reason(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,76 @@
+//! Waiting for a child as if it had been started directly: signals, stops and the way it ends.
+
+use std::io;
+use std::process::ExitStatus;
+use std::thread;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::process::Signal;
+use strait_kernel::child::{Change, Child};
+use strait_kernel::signal::{self, Relay};
+use strait_kernel::task::Task;
+
+/// How a child ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// Its status.
+    pub status: ExitStatus,
+    /// The last signal that came to this process and asks a program to end, if one came.
+    pub interrupted_by: Option<i32>,
+}
+
+/// Waits until a child ends.
+///
+/// What a process sends to this one alone is passed on; what the terminal sends has come to the
+/// child too, which is in the same process group. When the child is stopped, this process stops
+/// as well, so that a shell sees a stopped job, and when it is continued it continues the child.
+///
+/// # Errors
+/// ECHILD if somebody else has waited for the child.
+pub fn until_end(child: &Child, relay: &Relay) -> io::Result<Ended> {
+    let mut interrupted_by = None;
+    loop {
+        while let Some(received) = relay.received() {
+            if ENDING.iter().any(|signal| signal.as_raw() == received.signal) {
+                interrupted_by = Some(received.signal);
+            }
+            if received.from_process && received.signal != Signal::CHILD.as_raw() {
+                // Fails if the child has become another user's, as set-user-id programs do: then
+                // the sender could not have reached it either.
+                let _ = child.signal_number(received.signal);
+            }
+        }
+        match child.changed()? {
+            Some(Change::Ended(status)) => return Ok(Ended { status, interrupted_by }),
+            Some(Change::Stopped) => mirror_stop(child)?,
+            None => {
+                let mut fds =
+                    [PollFd::new(child, PollFlags::IN), PollFd::new(relay, PollFlags::IN)];
+                // The relay's descriptor is readable when SIGCHLD has come, too.
+                match poll(&mut fds, None::<&Timespec>) {
+                    Ok(_) | Err(Errno::INTR) => {}
+                    Err(errno) => return Err(errno.into()),
+                }
+            }
+        }
+    }
+}
+
+/// Signals that ask a program to end.
+const ENDING: [Signal; 4] = [Signal::HUP, Signal::INT, Signal::QUIT, Signal::TERM];
+
+/// Stops this process if the child stays stopped, and continues the child afterwards.
+///
+/// The terminal stops and continues both at once. So that a stop that is over already is not
+/// taken up, the child must still be stopped after a moment.
+fn mirror_stop(child: &Child) -> io::Result<()> {
+    thread::sleep(Duration::from_millis(20));
+    let stopped = Task::read(child.pid(), child.pid()).is_ok_and(|task| task.state == 'T');
+    if stopped {
+        signal::stop();
+        child.signal(Signal::CONT)?;
+    }
+    Ok(())
+}
