@@ -1,5 +1,6 @@
 //! Victims, generators and oracles for the tests of Strait.
 
+pub mod generate;
 mod skip;
 pub mod victim;
 

@@ -126,6 +126,19 @@ impl<'p> Execution<'p> {
         self.memory(mem)
     }
 
+    /// What is known where `A` turned out to be the constant `b`, if it is one: every register and
+    /// cell that holds the same term is that constant too.
+    fn equal(&mut self, s: State, b: TermId) -> State {
+        if !matches!(self.terms.get(b), Term::Constant(_)) {
+            return s;
+        }
+        let replaced = |term: TermId| if term == s.a { b } else { term };
+        let before = self.memories[s.mem];
+        let mem = before.map(replaced);
+        let mem = if mem == before { s.mem } else { self.memory(mem) };
+        State { a: b, x: replaced(s.x), mem }
+    }
+
     /// The visit of `at` with this state.
     fn visit(&mut self, at: usize, mut state: State) -> usize {
         let zero = self.terms.constant(0);
@@ -211,7 +224,9 @@ impl<'p> Execution<'p> {
                         }
                         _ if yes == no => pc = yes,
                         _ => {
-                            let (yes, no) = (self.visit(yes, s), self.visit(no, s));
+                            let no = self.visit(no, s);
+                            let equal = if test == Jump::Eq { self.equal(s, b) } else { s };
+                            let yes = self.visit(yes, equal);
                             return Ok(Step::Branch { at, test, a: s.a, b, yes, no });
                         }
                     }
