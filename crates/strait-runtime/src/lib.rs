@@ -2,8 +2,10 @@
 #![forbid(unsafe_code)]
 
 pub mod gate;
+pub mod inspect;
 pub mod launch;
 pub mod listeners;
 pub mod record;
 pub mod verdict;
+pub mod verify;
 pub mod wait;

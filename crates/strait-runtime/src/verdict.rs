@@ -70,6 +70,13 @@ pub enum Gate {
     },
 }
 
+impl Gate {
+    /// The gate's state where these listeners were found.
+    pub(crate) fn from_listeners(listeners: Listeners) -> Gate {
+        if listeners.none_is_open() { Gate::Closed } else { Gate::Unknown { listeners } }
+    }
+}
+
 /// Calls that are decided otherwise.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -146,10 +153,7 @@ impl Intent {
         }
         let gated = self.gated.as_ref().filter(|_| has_gate(installed));
         let intended = gated.unwrap_or(&self.plain);
-        let gate = gated.is_some().then(|| {
-            let listeners = listeners();
-            if listeners.none_is_open() { Gate::Closed } else { Gate::Unknown { listeners } }
-        });
+        let gate = gated.is_some().then(|| Gate::from_listeners(listeners()));
         if installed == intended {
             return Ok(Verdict::Holds { gate });
         }
