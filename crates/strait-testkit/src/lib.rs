@@ -1,7 +1,10 @@
 //! Victims, generators and oracles for the tests of Strait.
 
+mod effort;
 pub mod generate;
+pub mod kernel;
 mod skip;
 pub mod victim;
 
+pub use effort::effort;
 pub use skip::{SKIPS, skip};
