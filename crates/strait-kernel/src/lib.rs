@@ -10,6 +10,7 @@ pub mod dump;
 pub mod ebpf;
 pub mod exec_stop;
 pub mod interrupts;
+pub mod ptrace;
 pub mod seccomp;
 mod shared;
 pub mod signal;

@@ -1,0 +1,269 @@
+//! Tracing many tasks from one thread: every call, every new task, every exec and every end.
+//!
+//! The kernel attaches new tasks of a traced one by itself. It also lets all of them go when the
+//! tracing thread ends, for whatever reason: none stays stopped and none dies of it, which is why
+//! `PTRACE_O_EXITKILL` is not set.
+
+use std::io;
+use std::marker::PhantomData;
+use std::mem::MaybeUninit;
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+use std::ptr;
+
+use rustix::process::Pid;
+use strait_abi::AuditArch;
+use strait_bpf::SeccompData;
+
+// include/uapi/linux/ptrace.h; libc types them differently for each C library.
+const PTRACE_CONT: libc::c_long = 7;
+const PTRACE_SYSCALL: libc::c_long = 24;
+const PTRACE_GETEVENTMSG: libc::c_long = 0x4201;
+const PTRACE_SEIZE: libc::c_long = 0x4206;
+const PTRACE_INTERRUPT: libc::c_long = 0x4207;
+const PTRACE_LISTEN: libc::c_long = 0x4208;
+const PTRACE_GET_SYSCALL_INFO: libc::c_long = 0x420e;
+/// Syscall stops are told from SIGTRAP; fork, vfork, clone and exec stop.
+const OPTIONS: usize = 1 | 1 << 1 | 1 << 2 | 1 << 3 | 1 << 4;
+const EVENT_FORK: i32 = 1;
+const EVENT_VFORK: i32 = 2;
+const EVENT_CLONE: i32 = 3;
+const EVENT_EXEC: i32 = 4;
+const EVENT_STOP: i32 = 128;
+
+/// A thread that traces. What it traces, only it may ask about, so it cannot be sent.
+#[derive(Debug)]
+pub struct Tracer {
+    not_send: PhantomData<*const ()>,
+}
+
+/// What happened to a task. Unless it has ended or says otherwise, it is stopped now and stays so
+/// until it is told to go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// It begins or ends a call: [`Tracer::call`] tells.
+    Call,
+    /// It has started this task, which is traced too and will stop before its first instruction.
+    Started(Pid),
+    /// It has exec'd. It was this task before: all others of its process have ended, and it has
+    /// taken the place and the id of the first.
+    Exec(Pid),
+    /// A signal is about to be delivered: it has to be passed on to [`Tracer::resume`].
+    Signal(i32),
+    /// Its process was stopped by a signal: [`Tracer::listen`] leaves it so.
+    Group,
+    /// It is traced now, or was interrupted.
+    Interrupted,
+    /// It is no more.
+    Ended(ExitStatus),
+}
+
+/// Where in a call a task is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Call {
+    /// At its begin, before any filter.
+    Entered(SeccompData),
+    /// At its end, with what the kernel returns: from -4095 to -1 it is an errno.
+    Returned(i64),
+    /// In none.
+    Outside,
+}
+
+/// How far a task is to go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Until {
+    /// To the next begin or end of a call.
+    Call,
+    /// To whatever else stops it.
+    Event,
+}
+
+impl Tracer {
+    /// A tracer that traces nothing yet, of this thread.
+    pub fn new() -> Tracer {
+        Tracer { not_send: PhantomData }
+    }
+
+    /// Traces a task. It is not stopped by this.
+    ///
+    /// # Errors
+    /// EPERM if it is another user's, is traced already or may not be traced; ESRCH if it is gone.
+    pub fn seize(&self, task: Pid) -> io::Result<()> {
+        request(PTRACE_SEIZE, task, 0, OPTIONS)
+    }
+
+    /// Stops a task; an [`Event::Interrupted`] tells when it has.
+    ///
+    /// # Errors
+    /// ESRCH if it is gone.
+    pub fn interrupt(&self, task: Pid) -> io::Result<()> {
+        request(PTRACE_INTERRUPT, task, 0, 0)
+    }
+
+    /// Lets a stopped task go on, with this signal delivered; 0 for none.
+    ///
+    /// # Errors
+    /// ESRCH if it is gone.
+    pub fn resume(&self, task: Pid, until: Until, signal: i32) -> io::Result<()> {
+        let how = match until {
+            Until::Call => PTRACE_SYSCALL,
+            Until::Event => PTRACE_CONT,
+        };
+        request(how, task, 0, usize::try_from(signal).unwrap_or(0))
+    }
+
+    /// Leaves a task in the group stop that it is in, until its process is continued.
+    ///
+    /// # Errors
+    /// ESRCH if it is gone.
+    pub fn listen(&self, task: Pid) -> io::Result<()> {
+        request(PTRACE_LISTEN, task, 0, 0)
+    }
+
+    /// Where in a call the stopped task is.
+    ///
+    /// # Errors
+    /// ESRCH if it is gone; EIO before Linux 5.3.
+    pub fn call(&self, task: Pid) -> io::Result<Call> {
+        let mut info = MaybeUninit::<CallInfo>::zeroed();
+        request(
+            PTRACE_GET_SYSCALL_INFO,
+            task,
+            size_of::<CallInfo>(),
+            info.as_mut_ptr().expose_provenance(),
+        )?;
+        // SAFETY: zeroed before, then written by the kernel as far as it had something to say;
+        // integers only, for which every value is valid.
+        let info = unsafe { info.assume_init() };
+        Ok(match info.op {
+            1 => {
+                let [nr, args @ ..] = info.words;
+                let [b0, b1, b2, b3, ..] = nr.to_le_bytes();
+                Call::Entered(SeccompData {
+                    nr: u32::from_le_bytes([b0, b1, b2, b3]),
+                    arch: AuditArch::from_raw(info.arch),
+                    instruction_pointer: info.instruction_pointer,
+                    args,
+                })
+            }
+            2 => Call::Returned(info.words[0].cast_signed()),
+            _ => Call::Outside,
+        })
+    }
+
+    /// Waits for the next event of any traced task; `None` once there is none left.
+    ///
+    /// # Errors
+    /// EINTR if a [`Waker`] woke this thread.
+    pub fn wait(&self) -> io::Result<Option<(Pid, Event)>> {
+        let mut status = 0;
+        // The tracees of this thread alone, whatever they are to it (__WALL).
+        let flags = libc::__WALL | libc::__WNOTHREAD;
+        // SAFETY: `status` is valid for the write.
+        let pid = unsafe { libc::waitpid(-1, &raw mut status, flags) };
+        let Some(task) = Pid::from_raw(pid.max(0)) else {
+            let error = io::Error::last_os_error();
+            return match error.raw_os_error() {
+                Some(libc::ECHILD) => Ok(None),
+                _ => Err(error),
+            };
+        };
+        if !libc::WIFSTOPPED(status) {
+            return Ok(Some((task, Event::Ended(ExitStatus::from_raw(status)))));
+        }
+        let signal = libc::WSTOPSIG(status);
+        let event = match status >> 16 {
+            EVENT_FORK | EVENT_VFORK | EVENT_CLONE => match self.message(task) {
+                Some(new) => Event::Started(new),
+                None => Event::Interrupted,
+            },
+            EVENT_EXEC => Event::Exec(self.message(task).unwrap_or(task)),
+            EVENT_STOP if signal == libc::SIGTRAP => Event::Interrupted,
+            EVENT_STOP => Event::Group,
+            _ if signal == libc::SIGTRAP | 0x80 => Event::Call,
+            _ => Event::Signal(signal),
+        };
+        Ok(Some((task, event)))
+    }
+
+    /// The task that the event of a stopped task is about; `None` if that is gone.
+    fn message(&self, task: Pid) -> Option<Pid> {
+        let mut message: libc::c_ulong = 0;
+        request(PTRACE_GETEVENTMSG, task, 0, (&raw mut message).expose_provenance()).ok()?;
+        Pid::from_raw(i32::try_from(message).ok()?)
+    }
+}
+
+impl Default for Tracer {
+    fn default() -> Tracer {
+        Tracer::new()
+    }
+}
+
+/// `struct ptrace_syscall_info` (include/uapi/linux/ptrace.h): for an entry the words are the
+/// number and six arguments, for an exit the first is the result.
+#[repr(C)]
+struct CallInfo {
+    op: u8,
+    reserved: u8,
+    flags: u16,
+    arch: u32,
+    instruction_pointer: u64,
+    stack_pointer: u64,
+    words: [u64; 7],
+}
+
+/// One ptrace(2) request. `address` and `data` are numbers, or for [`PTRACE_GET_SYSCALL_INFO`] a
+/// size and the address of a buffer of that size, and for [`PTRACE_GETEVENTMSG`] the address of a
+/// word.
+fn request(request: libc::c_long, task: Pid, address: usize, data: usize) -> io::Result<()> {
+    // The C library's function has another type on each; the call itself has one.
+    // SAFETY: the requests of this module write to memory only where `data` is an address, and
+    // then no more than the size that the callers in this module pass with it; the address is that
+    // of a live local of theirs.
+    let result = unsafe {
+        libc::syscall(libc::SYS_ptrace, request, task.as_raw_nonzero().get(), address, data)
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Ends a thread's [`Tracer::wait`] from another thread.
+#[derive(Clone, Copy, Debug)]
+pub struct Waker {
+    thread: libc::pid_t,
+}
+
+impl Waker {
+    /// A waker for the calling thread.
+    ///
+    /// It uses the real-time signal before the last, for which the process must have no use.
+    pub fn new() -> Waker {
+        extern "C" fn nothing(_: libc::c_int) {}
+        // SAFETY: an all-zero action is a valid one: no flags (so that waits are interrupted), an
+        // empty mask.
+        let mut action: libc::sigaction = unsafe { MaybeUninit::zeroed().assume_init() };
+        action.sa_sigaction = nothing as *const () as usize;
+        // SAFETY: the handler does nothing, which is safe at any point of any thread.
+        unsafe { libc::sigaction(wake_signal(), &raw const action, ptr::null_mut()) };
+        // SAFETY: the call takes nothing and cannot fail.
+        Waker { thread: unsafe { libc::gettid() } }
+    }
+
+    /// Interrupts the thread's wait, if it is waiting; to be repeated until it has noticed.
+    pub fn wake(&self) {
+        let process = rustix::process::getpid().as_raw_nonzero().get();
+        // SAFETY: the call takes numbers only; a thread that has ended is ESRCH, and the signal
+        // has a handler that does nothing.
+        unsafe { libc::syscall(libc::SYS_tgkill, process, self.thread, wake_signal()) };
+    }
+}
+
+impl Default for Waker {
+    fn default() -> Waker {
+        Waker::new()
+    }
+}
+
+fn wake_signal() -> libc::c_int {
+    libc::SIGRTMAX() - 1
+}
