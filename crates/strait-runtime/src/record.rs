@@ -135,7 +135,7 @@ pub struct Running {
 #[derive(Debug)]
 enum Observer {
     Ebpf(Box<tree::Observer>),
-    Ptrace(traced::Observer),
+    Ptrace(Box<traced::Observer>),
 }
 
 /// Starts to record. A command runs when this returns.
@@ -183,7 +183,7 @@ pub fn start(request: &Request<'_>) -> Result<Running, RecordError> {
         Some(recorder) => {
             ("ebpf", Observer::Ebpf(Box::new(tree::start(recorder, request, pending, end)?)))
         }
-        None => ("ptrace", Observer::Ptrace(traced::start(request, pending, end)?)),
+        None => ("ptrace", Observer::Ptrace(Box::new(traced::start(request, pending, end)?))),
     };
     Ok(Running { observer, engine: Engine { name: name.to_owned(), reason }, command, pid })
 }

@@ -31,13 +31,13 @@ const AGAIN: Duration = Duration::from_millis(2);
 
 const FILTERED: &str = "there was a filter, and ptrace sees a call before it: calls that the \
                         filter answered are counted as made";
-const PERTURBED: &str = "set-user-ID programs get no privilege from their file while an \
-                         unprivileged user traces them";
+const UNPRIVILEGED: &str = "a set-user-ID program was run without its privilege, as an \
+                            unprivileged user traced it";
 
 /// A recording by ptrace.
 #[derive(Debug)]
 pub(super) struct Observer {
-    tracer: JoinHandle<Result<Counts, RecordError>>,
+    tracer: JoinHandle<Result<Traced, RecordError>>,
     shared: Arc<Shared>,
     waker: Waker,
     command: Option<Child>,
@@ -45,6 +45,9 @@ pub(super) struct Observer {
     filtered: bool,
     confined: bool,
 }
+
+/// What was counted, and whether a set-user-ID program was run.
+type Traced = (Counts, bool);
 
 /// What the two threads tell each other.
 #[derive(Debug)]
@@ -141,7 +144,7 @@ impl Observer {
                 (None, _) => self.pause()?,
             }
         }
-        let counts = match self.tracer.join() {
+        let (counts, ran_set_id) = match self.tracer.join() {
             Ok(counts) => counts?,
             Err(panic) => std::panic::resume_unwind(panic),
         };
@@ -151,8 +154,8 @@ impl Observer {
         if filtered {
             blind_spots.push(FILTERED.to_owned());
         }
-        if !rustix::process::geteuid().is_root() {
-            blind_spots.push(PERTURBED.to_owned());
+        if ran_set_id && !rustix::process::geteuid().is_root() {
+            blind_spots.push(UNPRIVILEGED.to_owned());
         }
         Ok(Counted {
             counts,
@@ -187,7 +190,7 @@ fn trace(
     filter: Option<Program>,
     shared: &Shared,
     ready: &mpsc::Sender<Waker>,
-) -> Result<Counts, RecordError> {
+) -> Result<Traced, RecordError> {
     let tracer = Tracer::new();
     let waker = Waker::new();
     let mut counter = Counter::new(command, filter);
@@ -212,7 +215,7 @@ fn trace(
         };
         let signal = match event {
             Event::Ended(status) => {
-                counter.ended(task, status);
+                counter.ended(task);
                 if Some(task) == command {
                     *shared.status.lock().unwrap_or_else(PoisonError::into_inner) = Some(status);
                     shared.tell();
@@ -244,7 +247,7 @@ fn trace(
         let until = if counter.counts_calls_of(task) { Until::Call } else { Until::Event };
         attend(tracer.resume(task, until, signal), task)?;
     }
-    Ok(counter.into_counts())
+    Ok(counter.finish())
 }
 
 /// A task may be killed at any point; its end is reported all the same.

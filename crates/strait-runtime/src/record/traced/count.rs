@@ -4,9 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::process::ExitStatus;
 
 use rustix::process::Pid;
 use strait_abi::{Arch, Syscall};
@@ -28,6 +27,8 @@ pub(super) struct Counter {
     /// The filter that the workload runs under.
     filter: Option<Program>,
     images: BTreeMap<Image, u32>,
+    /// A set-user-ID or set-group-ID program was run.
+    ran_set_id: bool,
     counts: Counts,
 }
 
@@ -49,6 +50,7 @@ impl Counter {
             waiting: command,
             filter,
             images: BTreeMap::new(),
+            ran_set_id: false,
             counts: Counts::default(),
         }
     }
@@ -81,6 +83,8 @@ impl Counter {
         let (call, filters) = begun.map_or((None, false), |task| (task.call, task.filters));
         self.tasks.insert(task, Task { image, call, filters });
         self.counts.statistics.execs += 1;
+        let mode = fs::metadata(proc_file(task, "exe")).map_or(0, |file| file.mode());
+        self.ran_set_id |= mode & 0o6000 != 0;
     }
 
     /// A task is at the begin or the end of a call.
@@ -95,15 +99,16 @@ impl Counter {
     }
 
     /// A task has ended.
-    pub(super) fn ended(&mut self, task: Pid, _status: ExitStatus) {
+    pub(super) fn ended(&mut self, task: Pid) {
         self.tasks.remove(&task);
         self.announced.remove(&task);
     }
 
-    pub(super) fn into_counts(mut self) -> Counts {
-        self.counts.images =
-            self.images.into_iter().map(|(image, number)| (number, image)).collect();
-        self.counts
+    /// What was counted, and whether a set-user-ID program was run.
+    pub(super) fn finish(self) -> (Counts, bool) {
+        let mut counts = self.counts;
+        counts.images = self.images.into_iter().map(|(image, number)| (number, image)).collect();
+        (counts, self.ran_set_id)
     }
 
     fn entered(&mut self, task: Task, data: &SeccompData) -> Task {
