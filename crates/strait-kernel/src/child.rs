@@ -18,6 +18,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::ptr;
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -195,6 +196,9 @@ impl PendingChild {
     /// # Errors
     /// If the kernel gives no process or no means to talk to it.
     pub fn fork(command: &Command) -> Result<PendingChild, ForkError> {
+        // One at a time: a child that another thread forks while the other end is open here would
+        // hold a copy of it, and the hang-up that tells of exec would not come.
+        let _alone = FORK.lock().unwrap_or_else(PoisonError::into_inner);
         let channel_error = |source: io::Error| ForkError::Channel { source };
         let shared = Shared::new().map_err(channel_error)?;
         let (channel, childs_end) = channel().map_err(channel_error)?;
@@ -518,6 +522,9 @@ impl AsFd for Child {
         self.pidfd.as_fd()
     }
 }
+
+/// Held from the making of a channel to the closing of the child's end in this process.
+static FORK: Mutex<()> = Mutex::new(());
 
 /// How long at most nothing is looked at while a child is on its way to exec.
 const TICK: Duration = Duration::from_millis(5);

@@ -161,6 +161,33 @@ fn threads_that_vanish_are_gone_and_the_rest_is_read() {
 }
 
 #[test]
+fn a_thread_that_does_not_stop_is_let_go_and_the_others_are_read() {
+    if !can_dump("a_thread_that_does_not_stop") {
+        return;
+    }
+    let mut child = Command::new(victim::program())
+        .args(["filters", "1", "threads", "2", "vfork"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let pid = Pid::from_child(&child);
+    until(|| Task::read(pid, pid).unwrap().state == 'D');
+    let threads = task::threads(pid).unwrap();
+    let dumps = dump::filters_of(&threads);
+    assert!(matches!(dumps[0], Err(DumpError::NotStopping { .. })), "{dumps:?}");
+    for dump in &dumps[1..] {
+        assert_eq!(dump.as_ref().unwrap().filters.len(), 1);
+    }
+    for thread in threads {
+        assert!(untouched(&Task::read(pid, thread).unwrap()));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
 fn what_has_no_filters_to_read_is_told_by_type() {
     if !can_dump("what_has_no_filters_to_read") {
         return;

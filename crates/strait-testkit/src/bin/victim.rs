@@ -6,6 +6,7 @@
 //! - `churn`: starts a thread that starts threads that end at once, for ever
 //! - `spin`: a thread that never sleeps
 //! - `fork-zombie`: a child that ends and is not waited for; prints `zombie PID`
+//! - `vfork`: prints `vfork` and waits, uninterruptibly (state D), for a child that never execs
 //! - `exec PATH`: execs it; on failure prints `exec: ERRNO` and goes on
 //! - `exec-marked PATH`: the same, with Strait's marker in the sixth argument register
 //! - `call NR`: makes that call with no arguments; prints `call NR: RESULT`
@@ -66,6 +67,10 @@ fn main() {
                     pid => say(&format!("zombie {pid}")),
                 }
             }
+            "vfork" => {
+                say("vfork");
+                vfork();
+            }
             "exec" => say(&format!("exec: {}", exec(&argument(), 0))),
             "exec-marked" => {
                 say(&format!("exec: {}", exec(&argument(), 0x7374_7261_6974_0000)));
@@ -107,6 +112,24 @@ fn stay() -> ! {
     loop {
         thread::sleep(Duration::from_secs(3600));
     }
+}
+
+/// Waits for a child that shares the memory, runs nothing and dies with this process.
+fn vfork() {
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+    let mut stack = vec![0_u64; 4096];
+    extern "C" fn child(_: *mut libc::c_void) -> libc::c_int {
+        // SAFETY: no pointers.
+        unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+        loop {
+            // SAFETY: no pointers.
+            unsafe { libc::pause() };
+        }
+    }
+    let top = stack.as_mut_ptr_range().end;
+    // SAFETY: the child has a stack of its own, which grows down from its end and is not used by
+    // anybody else, and calls only what may be called without a thread of its own.
+    unsafe { libc::clone(child, top.cast(), flags, ptr::null_mut()) };
 }
 
 fn last_errno() -> i32 {
