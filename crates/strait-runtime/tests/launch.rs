@@ -6,6 +6,7 @@
 
 use std::env;
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
@@ -14,6 +15,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use strait_abi::{Arch, Syscall};
 use strait_bpf::{Action, Insn, Op, Program};
 use strait_compiler::Options;
@@ -255,6 +257,48 @@ fn a_stopped_program_stops_the_launcher_until_it_is_continued() {
     assert_eq!(launcher.wait().unwrap().code(), Some(7));
 }
 
+#[test]
+fn ctrl_c_reaches_the_program_once_and_the_launcher_waits_for_it() {
+    let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&terminal).unwrap();
+    unlockpt(&terminal).unwrap();
+    let path = ptsname(&terminal, Vec::new()).unwrap();
+    let path = OsStr::new(path.to_str().unwrap()).to_owned();
+    let side = || File::options().read(true).write(true).open(&path).unwrap();
+    let inner = again("terminal");
+    // setsid(1) makes the terminal that of a session of its own, with the launcher in front.
+    let launcher = std::process::Command::new("setsid")
+        .args(["--ctty", "--wait"])
+        .arg(inner.get_program())
+        .args(inner.get_args())
+        .env("STRAIT_TEST_ROLE", "terminal")
+        .stdin(side())
+        .stdout(side())
+        .stderr(side())
+        .spawn();
+    let mut launcher = match launcher {
+        Ok(launcher) => launcher,
+        Err(error) => {
+            eprintln!("SKIP ctrl_c_reaches_the_program_once: no setsid: {error}");
+            return;
+        }
+    };
+    let mut text = String::new();
+    let mut lines = BufReader::new(File::from(terminal.try_clone().unwrap())).lines();
+    for line in &mut lines {
+        text.push_str(&line.unwrap());
+        if text.contains("ready") {
+            break;
+        }
+    }
+    rustix::io::write(&terminal, b"\x03").unwrap();
+    // The other side is closed when the last process of the session ends: EIO.
+    lines.map_while(Result::ok).for_each(|line| text.push_str(&format!("{line}\n")));
+    assert_eq!(text.matches("interrupted!").count(), 1, "{text}");
+    assert!(text.contains("ended: Some(42) interrupted: Some(2)"), "{text}");
+    launcher.wait().unwrap();
+}
+
 /// Not a test: what the tests above run as processes of their own.
 #[test]
 fn role() {
@@ -277,6 +321,8 @@ fn role() {
             println!("refused: {}", error.exit_status());
         }
         "wait" => run("trap 'exit 42' TERM; echo ready; while :; do :; done"),
+        "terminal" => run("trap 'echo interrupted!' INT; echo ready; \
+             for i in 1 2 3 4 5 6 7 8 9; do sleep 0.05; done; exit 42"),
         "killed" => run("kill -USR1 $$"),
         "stop" => run("kill -STOP $$; exit 7"),
         other => panic!("no role {other}"),
