@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 use std::fmt;
+use std::str::FromStr;
 
 /// What the kernel does with a call that a filter has answered.
 ///
@@ -126,6 +127,41 @@ impl fmt::Display for Action {
     }
 }
 
+/// A text that spells no action.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{0}` is no action; there are allow, log, notify, kill-thread, kill-process, errno(0 to 4095), \
+     trap(0 to 65535) and trace(0 to 65535)"
+)]
+pub struct UnknownAction(
+    /// The text as it was given.
+    pub String,
+);
+
+impl FromStr for Action {
+    type Err = UnknownAction;
+
+    /// Reads what [`Display`](fmt::Display) writes.
+    fn from_str(text: &str) -> Result<Action, UnknownAction> {
+        let unknown = || UnknownAction(text.to_owned());
+        let (name, data) = match text.strip_suffix(')').and_then(|text| text.split_once('(')) {
+            None => (text, None),
+            Some((name, data)) => (name, Some(data.parse::<u16>().map_err(|_| unknown())?)),
+        };
+        match (name, data) {
+            ("allow", None) => Ok(Action::Allow),
+            ("log", None) => Ok(Action::Log),
+            ("notify", None) => Ok(Action::Notify),
+            ("kill-thread", None) => Ok(Action::KillThread),
+            ("kill-process", None) => Ok(Action::KillProcess),
+            ("errno", Some(errno)) if errno <= Action::MAX_ERRNO => Ok(Action::Errno(errno)),
+            ("trap", Some(data)) => Ok(Action::Trap(data)),
+            ("trace", Some(data)) => Ok(Action::Trace(data)),
+            _ => Err(unknown()),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -136,6 +172,17 @@ mod tests {
         assert_eq!(Action::from_raw(0x0005_ffff), Action::Errno(4095));
         assert_eq!(Action::from_raw(0x0001_0000), Action::KillProcess);
         assert_eq!(Action::from_raw(0x0000_0003), Action::KillThread);
+    }
+
+    #[test]
+    fn text_comes_back() {
+        for raw in (0..=0xffffu32).map(|high| high << 16 | 0x0321) {
+            let action = Action::from_raw(raw);
+            assert_eq!(action.to_string().parse(), Ok(action));
+        }
+        for text in ["", "Allow", "errno", "errno(4096)", "errno(+1)x", "allow(1)", "trap(65536)"] {
+            assert!(text.parse::<Action>().is_err(), "{text}");
+        }
     }
 
     #[test]

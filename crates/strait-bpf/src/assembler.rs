@@ -241,25 +241,9 @@ impl Scope<'_> {
         if let Some(raw) = self.number(text) {
             return Ok(Op::Ret(raw));
         }
-        let data = |name: &str| {
-            let inner = text.strip_prefix(name)?.strip_prefix('(')?.strip_suffix(')')?;
-            u16::try_from(file::number(inner)?).ok()
-        };
-        let action = match text {
-            "allow" => Some(Action::Allow),
-            "log" => Some(Action::Log),
-            "notify" => Some(Action::Notify),
-            "kill-thread" => Some(Action::KillThread),
-            "kill-process" => Some(Action::KillProcess),
-            _ => data("errno")
-                .filter(|&errno| errno <= Action::MAX_ERRNO)
-                .map(Action::Errno)
-                .or_else(|| data("trap").map(Action::Trap))
-                .or_else(|| data("trace").map(Action::Trace)),
-        };
-        action
+        text.parse::<Action>()
             .map(|action| Op::Ret(action.raw()))
-            .ok_or_else(|| syntax(self.line, "`a`, a constant or an action to return", text))
+            .map_err(|_| syntax(self.line, "`a`, a constant or an action to return", text))
     }
 
     /// How many instructions a jump to this target skips.

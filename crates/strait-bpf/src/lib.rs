@@ -17,7 +17,7 @@ mod insn;
 mod listing;
 mod program;
 
-pub use action::Action;
+pub use action::{Action, UnknownAction};
 pub use assembler::AssembleError;
 pub use cost::Cost;
 pub use data::{ByteOrder, SeccompData};

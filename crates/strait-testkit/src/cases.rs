@@ -1,0 +1,188 @@
+//! The shared table of cases: `testdata/cases/*.toml`, which every engine runs.
+//!
+//! ```toml
+//! [[case]]
+//! name = "only standard input is read"      # unique; says what must hold
+//! program = """..."""                       # text for the assembler; or
+//! policy = """..."""                        # a policy document in YAML
+//! byte-order = "big"                        # of a program; little if not given
+//! calls = [                                 # arch x86_64, arguments and ip 0 if not given
+//!   { nr = 0, action = "allow" },
+//!   { arch = "i386", nr = 3, args = [1, "0xffffffff00000000"], action = "errno(1)" },
+//!   { audit = 0, nr = 0, action = "kill-process" },       # an audit arch by its value
+//!   { nr = 1, action = "allow", const-allow = true },     # whether the kernel caches it
+//! ]
+//! against = """..."""                       # another program, and how the first relates to it
+//! relation = "tighter"                      # equal, tighter, looser or incomparable
+//! ```
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+use strait_abi::{Arch, AuditArch};
+use strait_bpf::{Action, ByteOrder, Program, Relation, SeccompData};
+
+/// One case.
+#[derive(Clone, Debug)]
+pub struct Case {
+    /// The file and the name.
+    pub name: String,
+    /// What decides.
+    pub subject: Subject,
+    /// Calls and what each must get.
+    pub calls: Vec<Call>,
+    /// Another program, and how the subject relates to it.
+    pub against: Option<(Program, Relation)>,
+}
+
+/// What a case is about.
+#[derive(Clone, Debug)]
+pub enum Subject {
+    /// A program.
+    Program(Program),
+    /// The text of a policy document.
+    Policy(String),
+}
+
+/// One call of a case.
+#[derive(Clone, Copy, Debug)]
+pub struct Call {
+    /// The call.
+    pub data: SeccompData,
+    /// What it gets.
+    pub action: Action,
+    /// Whether the kernel answers it from its cache, where the case says that.
+    pub const_allow: Option<bool>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    case: Vec<RawCase>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct RawCase {
+    name: String,
+    program: Option<String>,
+    policy: Option<String>,
+    byte_order: Option<String>,
+    #[serde(default)]
+    calls: Vec<RawCall>,
+    against: Option<String>,
+    relation: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct RawCall {
+    arch: Option<String>,
+    audit: Option<u32>,
+    nr: u32,
+    #[serde(default)]
+    args: Vec<Word>,
+    ip: Option<Word>,
+    action: String,
+    const_allow: Option<bool>,
+}
+
+/// TOML's integers are signed: what does not fit is a string.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Word {
+    Number(u64),
+    Text(String),
+}
+
+/// Every case, by file and in the order of the file.
+///
+/// # Panics
+/// If a file is not as described, or two cases have one name.
+pub fn all() -> Vec<Case> {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../testdata/cases");
+    let files = fs::read_dir(&folder).unwrap_or_else(|error| panic!("{folder:?}: {error}"));
+    let mut files: Vec<PathBuf> = files
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.extension().is_some_and(|extension| extension == "toml"))
+        .collect();
+    files.sort();
+    let mut names = BTreeSet::new();
+    let mut cases = Vec::new();
+    for path in files {
+        let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path:?}: {error}"));
+        let file: File = toml::from_str(&text).unwrap_or_else(|error| panic!("{path:?}: {error}"));
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        for raw in file.case {
+            let name = format!("{stem}: {}", raw.name);
+            assert!(names.insert(name.clone()), "{name}: there are two");
+            cases.push(case(name, raw));
+        }
+    }
+    cases
+}
+
+fn case(name: String, raw: RawCase) -> Case {
+    let order = match raw.byte_order.as_deref() {
+        None | Some("little") => ByteOrder::Little,
+        Some("big") => ByteOrder::Big,
+        Some(other) => panic!("{name}: byte order `{other}`"),
+    };
+    let assemble = |text: &str| {
+        Program::assemble_for(text, order).unwrap_or_else(|error| panic!("{name}: {error}"))
+    };
+    let subject = match (&raw.program, raw.policy) {
+        (Some(text), None) => Subject::Program(assemble(text)),
+        (None, Some(text)) => Subject::Policy(text),
+        _ => panic!("{name}: a case has a program or a policy"),
+    };
+    let against = match (raw.against.as_deref(), raw.relation.as_deref()) {
+        (None, None) => None,
+        (Some(text), Some(relation)) => {
+            let relation = match relation {
+                "equal" => Relation::Equal,
+                "tighter" => Relation::Tighter,
+                "looser" => Relation::Looser,
+                "incomparable" => Relation::Incomparable,
+                other => panic!("{name}: relation `{other}`"),
+            };
+            Some((assemble(text), relation))
+        }
+        _ => panic!("{name}: `against` and `relation` go together"),
+    };
+    assert!(!raw.calls.is_empty() || against.is_some(), "{name}: nothing is expected");
+    let calls = raw.calls.into_iter().map(|raw| call(&name, raw)).collect();
+    Case { name, subject, calls, against }
+}
+
+fn call(name: &str, raw: RawCall) -> Call {
+    let arch = match (raw.arch, raw.audit) {
+        (None, None) => Arch::X86_64.audit_arch(),
+        (None, Some(audit)) => AuditArch::from_raw(audit),
+        (Some(arch), None) => {
+            arch.parse::<Arch>().unwrap_or_else(|error| panic!("{name}: {error}")).audit_arch()
+        }
+        _ => panic!("{name}: a call has an arch or an audit arch"),
+    };
+    assert!(raw.args.len() <= 6, "{name}: a call has six arguments");
+    let mut args = [0; 6];
+    for (arg, word) in args.iter_mut().zip(&raw.args) {
+        *arg = value(name, word);
+    }
+    let instruction_pointer = raw.ip.map_or(0, |word| value(name, &word));
+    let action = raw.action.parse().unwrap_or_else(|error| panic!("{name}: {error}"));
+    let data = SeccompData { nr: raw.nr, arch, instruction_pointer, args };
+    Call { data, action, const_allow: raw.const_allow }
+}
+
+fn value(name: &str, word: &Word) -> u64 {
+    match word {
+        Word::Number(value) => *value,
+        Word::Text(text) => text
+            .strip_prefix("0x")
+            .and_then(|hex| u64::from_str_radix(hex, 16).ok())
+            .unwrap_or_else(|| panic!("{name}: `{text}` is no hexadecimal number")),
+    }
+}
