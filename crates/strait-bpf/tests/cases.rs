@@ -12,7 +12,7 @@ fn programs() -> Vec<(Program, Case)> {
     let programs: Vec<_> = cases
         .filter_map(|case| match &case.subject {
             Subject::Program(program) => Some((program.clone(), case)),
-            Subject::Policy(_) => None,
+            Subject::Policy(_) | Subject::Rules(_) => None,
         })
         .collect();
     assert!(programs.len() >= 20, "only {} cases were found", programs.len());

@@ -4,7 +4,14 @@
 //! [[case]]
 //! name = "only standard input is read"      # unique; says what must hold
 //! program = """..."""                       # text for the assembler; or
-//! policy = """..."""                        # a policy document in YAML
+//! policy = """..."""                        # a policy document in YAML; or
+//! rules = { foreign = "kill-process", tables = [{ arch = "x86_64", otherwise = "errno(1)", spans = [
+//!   { first = 0, otherwise = "allow" },     # `last` is `first` if not given
+//!   { first = 1, otherwise = "errno(1)", arms = [
+//!     { action = "allow", when = { arg = 0, bits = 32, mask = 3, op = "==", value = 1 } },
+//!     { action = "log", when = { all = [] } },                # `any`, and `not` of one
+//!   ] },
+//! ] }] }
 //! byte-order = "big"                        # of a program; little if not given
 //! calls = [                                 # arch x86_64, arguments and ip 0 if not given
 //!   { nr = 0, action = "allow" },
@@ -23,6 +30,8 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use strait_abi::{Arch, AuditArch};
 use strait_bpf::{Action, ByteOrder, Program, Relation, SeccompData};
+use strait_policy::Rules;
+use strait_policy::rules::{Arm, Chain, Condition, Op, Table, Test, Width};
 
 /// One case.
 #[derive(Clone, Debug)]
@@ -44,6 +53,8 @@ pub enum Subject {
     Program(Program),
     /// The text of a policy document.
     Policy(String),
+    /// Rules.
+    Rules(Rules),
 }
 
 /// One call of a case.
@@ -69,11 +80,53 @@ struct RawCase {
     name: String,
     program: Option<String>,
     policy: Option<String>,
+    rules: Option<RawRules>,
     byte_order: Option<String>,
     #[serde(default)]
     calls: Vec<RawCall>,
     against: Option<String>,
     relation: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawRules {
+    foreign: String,
+    tables: Vec<RawTable>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawTable {
+    arch: String,
+    otherwise: String,
+    spans: Vec<RawSpan>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawSpan {
+    first: u32,
+    last: Option<u32>,
+    #[serde(default)]
+    arms: Vec<RawArm>,
+    otherwise: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawArm {
+    when: RawCondition,
+    action: String,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged, deny_unknown_fields)]
+enum RawCondition {
+    All { all: Vec<RawCondition> },
+    Any { any: Vec<RawCondition> },
+    Not { not: Box<RawCondition> },
+    Test { arg: u8, bits: u8, mask: Option<Word>, op: String, value: Word },
 }
 
 #[derive(Deserialize)]
@@ -133,10 +186,11 @@ fn case(name: String, raw: RawCase) -> Case {
     let assemble = |text: &str| {
         Program::assemble_for(text, order).unwrap_or_else(|error| panic!("{name}: {error}"))
     };
-    let subject = match (&raw.program, raw.policy) {
-        (Some(text), None) => Subject::Program(assemble(text)),
-        (None, Some(text)) => Subject::Policy(text),
-        _ => panic!("{name}: a case has a program or a policy"),
+    let subject = match (&raw.program, raw.policy, &raw.rules) {
+        (Some(text), None, None) => Subject::Program(assemble(text)),
+        (None, Some(text), None) => Subject::Policy(text),
+        (None, None, Some(raw)) => Subject::Rules(rules(&name, raw)),
+        _ => panic!("{name}: a case has a program, a policy or rules"),
     };
     let against = match (raw.against.as_deref(), raw.relation.as_deref()) {
         (None, None) => None,
@@ -157,13 +211,62 @@ fn case(name: String, raw: RawCase) -> Case {
     Case { name, subject, calls, against }
 }
 
+fn rules(name: &str, raw: &RawRules) -> Rules {
+    raw.tables.iter().fold(Rules::new(action(name, &raw.foreign)), |rules, raw| {
+        let mut table = Table::new(action(name, &raw.otherwise));
+        for span in &raw.spans {
+            let arms = span.arms.iter().map(|arm| Arm {
+                when: condition(name, &arm.when),
+                action: action(name, &arm.action),
+            });
+            let chain = Chain { arms: arms.collect(), otherwise: action(name, &span.otherwise) };
+            table.set(span.first, span.last.unwrap_or(span.first), chain);
+        }
+        rules.with_table(arch(name, &raw.arch), table)
+    })
+}
+
+fn condition(name: &str, raw: &RawCondition) -> Condition {
+    let list = |all: &[RawCondition]| all.iter().map(|one| condition(name, one)).collect();
+    match raw {
+        RawCondition::All { all } => Condition::All(list(all)),
+        RawCondition::Any { any } => Condition::Any(list(any)),
+        RawCondition::Not { not } => Condition::Not(Box::new(condition(name, not))),
+        RawCondition::Test { arg, bits, mask, op, value: against } => {
+            let width = match bits {
+                32 => Width::W32,
+                64 => Width::W64,
+                other => panic!("{name}: {other} bits"),
+            };
+            let op = match op.as_str() {
+                "==" => Op::Eq,
+                "!=" => Op::Ne,
+                "<" => Op::Lt,
+                "<=" => Op::Le,
+                ">" => Op::Gt,
+                ">=" => Op::Ge,
+                other => panic!("{name}: operator `{other}`"),
+            };
+            let mask = mask.as_ref().map_or(width.mask(), |mask| value(name, mask));
+            let test = Test::new(*arg, width, mask, op, value(name, against));
+            Condition::Test(test.unwrap_or_else(|error| panic!("{name}: {error}")))
+        }
+    }
+}
+
+fn action(name: &str, text: &str) -> Action {
+    text.parse().unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+fn arch(name: &str, text: &str) -> AuditArch {
+    text.parse::<Arch>().unwrap_or_else(|error| panic!("{name}: {error}")).audit_arch()
+}
+
 fn call(name: &str, raw: RawCall) -> Call {
     let arch = match (raw.arch, raw.audit) {
         (None, None) => Arch::X86_64.audit_arch(),
         (None, Some(audit)) => AuditArch::from_raw(audit),
-        (Some(arch), None) => {
-            arch.parse::<Arch>().unwrap_or_else(|error| panic!("{name}: {error}")).audit_arch()
-        }
+        (Some(text), None) => arch(name, &text),
         _ => panic!("{name}: a call has an arch or an audit arch"),
     };
     assert!(raw.args.len() <= 6, "{name}: a call has six arguments");
@@ -172,7 +275,7 @@ fn call(name: &str, raw: RawCall) -> Call {
         *arg = value(name, word);
     }
     let instruction_pointer = raw.ip.map_or(0, |word| value(name, &word));
-    let action = raw.action.parse().unwrap_or_else(|error| panic!("{name}: {error}"));
+    let action = action(name, &raw.action);
     let data = SeccompData { nr: raw.nr, arch, instruction_pointer, args };
     Call { data, action, const_allow: raw.const_allow }
 }
