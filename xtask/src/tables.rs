@@ -1,14 +1,17 @@
 //! `cargo xtask tables`: regenerates the tables of `strait-abi` from Debian packages, or checks
 //! that they are what the generator makes.
 
+mod constants;
+mod names;
 mod numbers;
 mod render;
+mod signatures;
 mod sources;
 mod target;
 
 use std::fs;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::root;
 use sources::Sources;
@@ -25,7 +28,20 @@ pub fn run(args: &[String]) -> Result<()> {
     };
     let sources = Sources::obtain()?;
     let numbers = numbers::read(&sources)?;
-    let files = [("numbers.rs", render::numbers(&numbers)?)];
+    let signatures = signatures::read(&sources, &numbers)?;
+    let constants = constants::read(&sources)?;
+    for (call, argument) in constants::assignments() {
+        let signatures = signatures.get(call).with_context(|| format!("{call} is no call"))?;
+        let mut every =
+            std::iter::once(&signatures.usual).chain(signatures.others.values()).flatten();
+        let takes = every.any(|parameter| names::names(call, &parameter.name).0 == argument);
+        ensure!(takes, "{call} has no argument {argument}, which has constants");
+    }
+    let files = [
+        ("constants.rs", render::constants(&constants)?),
+        ("numbers.rs", render::numbers(&numbers)?),
+        ("signatures.rs", render::signatures(&numbers, &signatures)?),
+    ];
 
     let folder = root().join(FOLDER);
     let mut stale = Vec::new();

@@ -153,6 +153,11 @@ impl Arch {
         })
     }
 
+    /// Whether arguments are passed in 64-bit registers, which on x32 they are too.
+    pub const fn is_64_bit(self) -> bool {
+        !matches!(self, Arch::I386 | Arch::Arm)
+    }
+
     /// Whether the low half of a 64-bit argument comes first in `seccomp_data`.
     pub const fn is_little_endian(self) -> bool {
         !matches!(self, Arch::S390x)

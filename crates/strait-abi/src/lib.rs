@@ -7,10 +7,14 @@
 #![forbid(unsafe_code)]
 
 mod arch;
+mod constant;
+mod signature;
 mod syscall;
 mod tables;
 mod version;
 
 pub use arch::{Arch, AuditArch, UnknownArch};
+pub use constant::ConstantSet;
+pub use signature::{Arg, Width};
 pub use syscall::{Syscall, UnknownSyscall};
 pub use version::{InvalidKernelVersion, KernelVersion};

@@ -54,7 +54,7 @@ impl Syscall {
         }
     }
 
-    fn row(self) -> usize {
+    pub(crate) fn row(self) -> usize {
         usize::from(self.0)
     }
 }

@@ -1,8 +1,11 @@
 //! The generated tables, and what their rows are made of.
 
+pub(crate) mod constants;
 mod numbers;
+mod signatures;
 
 pub(crate) use numbers::{AS_OF, NUMBERS};
+pub(crate) use signatures::{OTHERS, USUAL};
 
 use crate::Arch;
 

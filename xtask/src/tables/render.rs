@@ -1,11 +1,15 @@
 //! The generated files' text.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use strait_abi::Arch;
 
+use super::constants::{self, Constants, Field, Values};
+use super::names;
 use super::numbers::Numbers;
+use super::signatures::{Signature, Signatures};
 use super::sources::PACKAGES;
 
 /// The first lines of a generated file.
@@ -44,4 +48,121 @@ pub(super) fn numbers(numbers: &Numbers) -> Result<String> {
     }
     writeln!(text, "];")?;
     Ok(text)
+}
+
+/// `signatures.rs`.
+pub(super) fn signatures(
+    numbers: &Numbers,
+    signatures: &BTreeMap<String, Signatures>,
+) -> Result<String> {
+    let mut text = heading("What each call takes, and how the kernel takes it.", &[1]);
+    writeln!(text, "use crate::Arch;")?;
+    writeln!(text, "use crate::signature::Arg;")?;
+    writeln!(
+        text,
+        "use crate::signature::Kind::{{I32, I64, Long, Pointer, U16, U32, U64, ULong}};"
+    )?;
+    writeln!(text, "use crate::signature::arg as a;")?;
+    writeln!(text, "use crate::tables::constants::*;\n")?;
+    writeln!(text, "/// In the order of the numbers' rows.")?;
+    writeln!(text, "#[rustfmt::skip]")?;
+    writeln!(text, "pub(crate) static USUAL: [Option<&[Arg]>; {}] = [", numbers.len())?;
+    for call in numbers.keys() {
+        match signatures.get(call) {
+            Some(signatures) => {
+                writeln!(text, "    Some(&[{}]), // {call}", row(call, &signatures.usual)?)?;
+            }
+            None => writeln!(text, "    None, // {call}")?,
+        }
+    }
+    writeln!(text, "];\n")?;
+    writeln!(
+        text,
+        "/// Where an arch's arguments are others than the usual ones; by name, then arch."
+    )?;
+    writeln!(text, "#[rustfmt::skip]")?;
+    writeln!(text, "pub(crate) static OTHERS: &[(&str, Arch, &[Arg])] = &[")?;
+    for (call, signatures) in signatures {
+        for (arch, signature) in &signatures.others {
+            writeln!(text, "    ({call:?}, Arch::{arch:?}, &[{}]),", row(call, signature)?)?;
+        }
+    }
+    writeln!(text, "];")?;
+    Ok(text)
+}
+
+fn row(call: &str, signature: &Signature) -> Result<String> {
+    let named: Vec<_> =
+        signature.iter().map(|parameter| names::names(call, &parameter.name)).collect();
+    let mut cells = Vec::new();
+    for (parameter, (name, aliases)) in signature.iter().zip(&named) {
+        let same = named.iter().filter(|(other, _)| other == name).count();
+        ensure!(same == 1, "{call} has {same} arguments of the name {name}");
+        let unique = |alias: &&String| !named.iter().any(|(other, _)| other == *alias);
+        let aliases: Vec<String> =
+            aliases.iter().filter(unique).map(|alias| format!("{alias:?}")).collect();
+        let set = match constants::set_of(call, name) {
+            Some(set) => format!(".of(&{set})"),
+            None => String::new(),
+        };
+        cells.push(format!("a({name:?}, &[{}], {:?}){set}", aliases.join(", "), parameter.kind));
+    }
+    Ok(cells.join(", "))
+}
+
+/// `constants.rs`.
+pub(super) fn constants(constants: &Constants) -> Result<String> {
+    let mut text = heading("Named values of arguments.", &[0, 1]);
+    writeln!(text, "use crate::ConstantSet;")?;
+    writeln!(text, "use crate::constant::{{Field, per, same, some}};")?;
+    for (set, rows) in constants {
+        let field = match set.field {
+            Field::All => "Field::All".to_owned(),
+            Field::Flags => "Field::Flags".to_owned(),
+            Field::Ambiguous => "Field::Ambiguous".to_owned(),
+            Field::Mask(mask) => format!("Field::Mask({mask:#x})"),
+        };
+        writeln!(text, "\n/// {}", set.about)?;
+        writeln!(text, "#[rustfmt::skip]")?;
+        writeln!(
+            text,
+            "pub(crate) static {0}: ConstantSet = ConstantSet::new({0:?}, {field}, &[",
+            set.name
+        )?;
+        for (name, values) in rows {
+            writeln!(text, "    {},", constant(name, values))?;
+        }
+        writeln!(text, "]);")?;
+    }
+    Ok(text)
+}
+
+fn constant(name: &str, values: &Values) -> String {
+    let number = |value: i64| match value.unsigned_abs() {
+        0..256 => value.to_string(),
+        large if value < 0 => format!("-{large:#x}"),
+        large => format!("{large:#x}"),
+    };
+    let mut distinct: Vec<i64> = values.values().copied().collect();
+    distinct.sort_unstable();
+    distinct.dedup();
+    match distinct.as_slice() {
+        [one] if values.len() == Arch::ALL.len() => format!("same({name:?}, {})", number(*one)),
+        [one] => {
+            let bits = Arch::ALL
+                .iter()
+                .enumerate()
+                .filter(|(_, arch)| values.contains_key(arch))
+                .fold(0_u16, |bits, (index, _)| bits | 1 << index);
+            format!("some({name:?}, {bits:#x}, {})", number(*one))
+        }
+        _ => {
+            let cell = |arch| match values.get(arch) {
+                Some(value) => format!("Some({})", number(*value)),
+                None => "None".to_owned(),
+            };
+            let cells: Vec<String> = Arch::ALL.iter().map(cell).collect();
+            format!("per({name:?}, [{}])", cells.join(", "))
+        }
+    }
 }

@@ -12,13 +12,13 @@ use crate::root;
 /// The packages, at the version that the checked-in tables were made from. To move the tables to
 /// a newer kernel, change the versions here and run `cargo xtask tables`.
 pub(super) const PACKAGES: &[Package] = &[
-    Package { name: "linux-libc-dev", version: "7.2.13-1" },
-    Package { name: "linux-source-7.2", version: "7.2.13-1" },
+    Package { name: "linux-libc-dev", version: "7.3.4-1~bpo13+1" },
+    Package { name: "linux-source-7.3", version: "7.3.4-1~bpo13+1" },
     Package { name: "manpages-dev", version: "6.20-2" },
 ];
 
 /// The suites that have them.
-const SUITES: &[&str] = &["sid", "experimental"];
+const SUITES: &[&str] = &["trixie-backports", "sid"];
 const MIRROR: &str = "http://deb.debian.org/debian";
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
@@ -69,13 +69,12 @@ impl Sources {
         self.unpacked(&PACKAGES[0]).join("usr/include")
     }
 
-    #[expect(dead_code, reason = "the signatures need it, next")]
     /// The kernel's source tree, without drivers.
     pub(super) fn kernel(&self) -> PathBuf {
         self.unpacked(&PACKAGES[1])
     }
 
-    #[expect(dead_code, reason = "the history needs it, next")]
+    #[expect(dead_code, reason = "the history of calls reads it, next")]
     /// The folder of the manual's section 2.
     pub(super) fn manual(&self) -> PathBuf {
         self.unpacked(&PACKAGES[2]).join("usr/share/man/man2")
@@ -172,8 +171,8 @@ fn unpack_kernel(package: &Package, archive: &Path, to: &Path) -> Result<()> {
     let script = "dpkg-deb --fsys-tarfile \"$1\" \
         | tar xO --wildcards './usr/src/linux-source-*.tar.xz' > \"$2\" && \
         tar xJf \"$2\" -C \"$3\" --strip-components=1 --wildcards \
-            --exclude=\"$4/drivers\" --exclude=\"$4/sound\" --exclude=\"$4/tools\" \
-            --exclude=\"$4/Documentation\" '*.c' '*/include/linux/*.h' '*/syscall*.tbl'";
+            --exclude=\"$4/drivers/[!c]*\" --exclude=\"$4/sound\" --exclude=\"$4/tools\" \
+            --exclude=\"$4/Documentation\" '*.c' '*/include/linux/*.h' '*/syscall*.tbl' '*/Kconfig'";
     let mut shell = Command::new("sh");
     shell.args(["-ec", script, "sh"]).args([archive, &tarball, to]).arg(package.name);
     let outcome = run(&mut shell);

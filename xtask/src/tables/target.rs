@@ -37,7 +37,7 @@ pub(super) const TARGETS: &[Target] = &[
     Target {
         arch: Arch::Aarch64,
         triplet: "aarch64-linux-gnu",
-        options: &[LP64, "-D__aarch64__", "-D__AARCH64EL__"],
+        options: &[LP64, "-D__aarch64__", "-D__AARCH64EL__", "-D__SIZEOF_INT128__=16"],
     },
     Target {
         arch: Arch::Arm,
@@ -114,6 +114,10 @@ impl Target {
         let file = sources.scratch()?.join(format!("{}-values.c", self.arch));
         let mut text: String =
             headers.iter().map(|header| format!("#include <{header}>\n")).collect();
+        // Some values depend on the sizes of types that only a C library defines.
+        text.push_str(
+            "typedef unsigned long size_t;\ntypedef long time_t;\ntypedef long long loff_t;\n",
+        );
         text.push_str("const long long values[] = {\n");
         for expression in expressions {
             text.push_str(&format!("(long long)({expression}),\n"));
