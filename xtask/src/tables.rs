@@ -2,6 +2,7 @@
 //! that they are what the generator makes.
 
 mod constants;
+mod history;
 mod names;
 mod numbers;
 mod render;
@@ -29,6 +30,7 @@ pub fn run(args: &[String]) -> Result<()> {
     let sources = Sources::obtain()?;
     let numbers = numbers::read(&sources)?;
     let signatures = signatures::read(&sources, &numbers)?;
+    let history = history::read(&sources, &numbers)?;
     let constants = constants::read(&sources)?;
     for (call, argument) in constants::assignments() {
         let signatures = signatures.get(call).with_context(|| format!("{call} is no call"))?;
@@ -39,7 +41,7 @@ pub fn run(args: &[String]) -> Result<()> {
     }
     let files = [
         ("constants.rs", render::constants(&constants)?),
-        ("numbers.rs", render::numbers(&numbers)?),
+        ("numbers.rs", render::numbers(&numbers, &history)?),
         ("signatures.rs", render::signatures(&numbers, &signatures)?),
     ];
 

@@ -8,6 +8,7 @@
 
 mod arch;
 mod constant;
+mod history;
 mod signature;
 mod syscall;
 mod tables;

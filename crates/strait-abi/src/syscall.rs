@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use crate::tables::{AS_OF, NONE, NUMBERS};
-use crate::{Arch, KernelVersion};
+use crate::Arch;
+use crate::tables::{NONE, NUMBERS};
 
 /// A system call known here, on any arch. Ordered by name.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -47,7 +47,7 @@ impl Syscall {
     ///
     /// Two names of one number exist: `sync_file_range2` is an alias on [`Arch::Arm`].
     pub fn number(self, arch: Arch) -> Option<u32> {
-        match NUMBERS[self.row()].1[arch as usize] {
+        match NUMBERS[self.row()].2[arch as usize] {
             NONE => None,
             number if matches!(arch, Arch::X32) => Some(number | Arch::X32_BIT),
             number => Some(number),
@@ -87,12 +87,6 @@ impl Arch {
         let row = *BY_NUMBER[self as usize].get(usize::try_from(nr).ok()?)?;
         (row != NO_CALL).then_some(Syscall(row))
     }
-
-    /// The kernel whose headers the numbers here are from: a call that appeared later is not
-    /// known to this build.
-    pub const fn tables_as_of() -> KernelVersion {
-        AS_OF
-    }
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "asserted beside it")]
@@ -113,7 +107,7 @@ const NUMBER_LIMIT: usize = {
     while row < NUMBERS.len() {
         let mut arch = 0;
         while arch < Arch::ALL.len() {
-            let number = NUMBERS[row].1[arch];
+            let number = NUMBERS[row].2[arch];
             if number < ARM_PRIVATE && number as usize >= limit {
                 limit = number as usize + 1;
             }
@@ -132,7 +126,7 @@ static BY_NUMBER: [[u16; NUMBER_LIMIT]; Arch::ALL.len()] = {
         row -= 1;
         let mut arch = 0;
         while arch < Arch::ALL.len() {
-            let number = NUMBERS[row as usize].1[arch];
+            let number = NUMBERS[row as usize].2[arch];
             if number < ARM_PRIVATE {
                 table[arch][number as usize] = row;
             }
@@ -147,7 +141,7 @@ static ARM_PRIVATE_CALLS: [u16; 8] = {
     let mut table = [NO_CALL; 8];
     let mut row = 0;
     while row < COUNT {
-        let number = NUMBERS[row as usize].1[Arch::Arm as usize];
+        let number = NUMBERS[row as usize].2[Arch::Arm as usize];
         if number != NONE && number >= ARM_PRIVATE {
             table[(number - ARM_PRIVATE) as usize] = row;
         }

@@ -7,6 +7,7 @@ use anyhow::{Result, ensure};
 use strait_abi::Arch;
 
 use super::constants::{self, Constants, Field, Values};
+use super::history::History;
 use super::names;
 use super::numbers::Numbers;
 use super::signatures::{Signature, Signatures};
@@ -23,12 +24,13 @@ fn heading(about: &str, packages: &[usize]) -> String {
 }
 
 /// `numbers.rs`.
-pub(super) fn numbers(numbers: &Numbers) -> Result<String> {
-    let mut text = heading("The number of each call on each arch.", &[0]);
+pub(super) fn numbers(numbers: &Numbers, history: &History) -> Result<String> {
+    let mut text =
+        heading("The number of each call on each arch, and when the call appeared.", &[0, 2]);
     let version = PACKAGES[0].version;
     let mut parts = version.split('.');
     let (major, minor) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-    writeln!(text, "use super::{{NONE, NumberRow}};\nuse crate::KernelVersion;\n")?;
+    writeln!(text, "use super::{{NONE, NumberRow, since}};\nuse crate::KernelVersion;\n")?;
     writeln!(text, "/// The kernel whose headers the numbers are from.")?;
     writeln!(
         text,
@@ -44,7 +46,11 @@ pub(super) fn numbers(numbers: &Numbers) -> Result<String> {
             .iter()
             .map(|arch| row.get(arch).map_or_else(|| "NONE".to_owned(), u32::to_string))
             .collect();
-        writeln!(text, "    ({name:?}, [{}]),", cells.join(", "))?;
+        let since = history.get(name).map_or_else(
+            || "None".to_owned(),
+            |version| format!("since({}, {})", version.major(), version.minor()),
+        );
+        writeln!(text, "    ({name:?}, {since}, [{}]),", cells.join(", "))?;
     }
     writeln!(text, "];")?;
     Ok(text)

@@ -74,7 +74,6 @@ impl Sources {
         self.unpacked(&PACKAGES[1])
     }
 
-    #[expect(dead_code, reason = "the history of calls reads it, next")]
     /// The folder of the manual's section 2.
     pub(super) fn manual(&self) -> PathBuf {
         self.unpacked(&PACKAGES[2]).join("usr/share/man/man2")
