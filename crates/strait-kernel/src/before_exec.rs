@@ -7,7 +7,6 @@ use std::ffi::c_char;
 use std::os::fd::RawFd;
 use std::ptr;
 
-use crate::child::EXEC_MARKER;
 use crate::seccomp::{self, errno};
 use crate::shared::{Exchange, Step};
 use crate::signal;
@@ -75,7 +74,9 @@ impl Plan<'_> {
             }
         }
         signal::reset_for_exec(&self.mask, self.sigchld_ignored);
+        let mut token = [0; 2];
         if let Some((fprog, order)) = self.exchange.order() {
+            token = order.token;
             if order.no_new_privs {
                 self.exchange.enter(Step::NoNewPrivs);
                 if let Err(errno) = seccomp::set_no_new_privs() {
@@ -108,8 +109,8 @@ impl Plan<'_> {
                 self.arguments,
                 self.environment,
                 0_u64,
-                0_u64,
-                EXEC_MARKER,
+                token[0],
+                token[1],
             )
         };
         errno()

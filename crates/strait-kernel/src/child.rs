@@ -7,11 +7,12 @@
 //!
 //! # The gate
 //! A policy may deny execve to the workload. So that the child's own exec does not have to be
-//! allowed for that, its filter may answer one execve by notification: the one that carries
-//! [`EXEC_MARKER`] in its sixth argument register, which the call does not use. The parent lets
-//! exactly the child's exec pass and closes the listener. From then on nobody holds one, and an
-//! execve with the marker fails with ENOSYS; every other execve is decided by the policy.
+//! allowed for that, its filter may answer one execve by notification: the one that carries a
+//! secret [`ExecToken`] in argument registers that the call does not use. The parent lets exactly
+//! the child's exec pass and closes the listener. From then on nobody holds one, and nobody knows
+//! the token; every other execve is decided by the policy.
 
+use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
@@ -37,9 +38,48 @@ use crate::seccomp::{self, Listener, LoadError, LoadOptions, Privileges};
 use crate::shared::{Order, Shared, Step};
 use crate::signal;
 
-/// What the child's own execve carries in its sixth argument register when there is a gate:
-/// `strait` and two zero bytes, read as a big-endian number.
-pub const EXEC_MARKER: u64 = 0x7374_7261_6974_0000;
+/// A secret by which a filter tells the child's own execve from every other: what the call
+/// carries in its fifth and sixth argument registers, which the kernel does not look at.
+///
+/// It must be secret. An execve that the filter answers by notification could be let pass by the
+/// workload itself: it may load a further filter that notifies execve too, with a listener of its
+/// own, and of filters that agree the newest one's listener is asked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct ExecToken([u64; 2]);
+
+impl ExecToken {
+    /// A token that nobody can guess: 128 bits from the kernel.
+    ///
+    /// # Errors
+    /// If the kernel gives no random numbers (getrandom(2)).
+    pub fn random() -> io::Result<ExecToken> {
+        let mut words = [0; 2];
+        for word in &mut words {
+            let mut bytes = [0_u8; 8];
+            // Up to 256 bytes are given whole.
+            rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
+            *word = u64::from_ne_bytes(bytes);
+        }
+        Ok(ExecToken(words))
+    }
+
+    /// The token that was found in an installed filter.
+    pub const fn from_words(words: [u64; 2]) -> ExecToken {
+        ExecToken(words)
+    }
+
+    /// What the fifth and the sixth argument register hold.
+    pub const fn words(self) -> [u64; 2] {
+        self.0
+    }
+}
+
+impl fmt::Debug for ExecToken {
+    /// Does not show it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ExecToken(_)")
+    }
+}
 
 /// How a child is confined.
 #[derive(Clone, Copy, Debug)]
@@ -48,9 +88,9 @@ pub struct Confinement<'a> {
     pub program: &'a Program,
     /// How it is loaded.
     pub options: LoadOptions,
-    /// Whether the filter answers the child's own execve by notification (see the module). If
-    /// not, it must allow execve, or the child cannot start its program.
-    pub gate: bool,
+    /// The token of the execve that the filter answers by notification (see the module). Without
+    /// one it must allow execve, or the child cannot start its program.
+    pub gate: Option<ExecToken>,
 }
 
 /// Why no child could be made.
@@ -267,20 +307,29 @@ impl PendingChild {
     /// Why the program was not started; the child has ended then.
     pub fn exec(mut self, confinement: Option<Confinement<'_>>) -> Result<Child, ExecError> {
         self.start(confinement)?;
-        self.until_exec(confinement.is_some_and(|confinement| confinement.gate), &mut || Ok(()))?;
+        self.until_exec(
+            confinement.is_some_and(|confinement| confinement.gate.is_some()),
+            &mut || Ok(()),
+        )?;
         self.into_child()
     }
 
     /// Tells the child to go on.
     pub(crate) fn start(&mut self, confinement: Option<Confinement<'_>>) -> Result<(), ExecError> {
         if let Some(Confinement { program, options, gate }) = confinement {
-            let listener = if gate { seccomp::listener_flags(options.threads) } else { 0 };
+            let listener = match gate {
+                Some(_) => seccomp::listener_flags(options.threads),
+                None => 0,
+            };
             // All flags are in the low 32 bits, which is what the kernel takes.
             let flags = u32::try_from(seccomp::filter_flags(options) | listener).map_err(|_| {
                 ExecError::FilterNotLoaded { source: LoadError::from_errno(libc::EINVAL) }
             })?;
             let no_new_privs = options.privileges == Privileges::NoNew;
-            self.shared.put(program, Order { no_new_privs, flags });
+            self.shared.put(
+                program,
+                Order { no_new_privs, flags, token: gate.map_or([0; 2], ExecToken::words) },
+            );
         }
         match rustix::net::send(&self.channel, b"!", SendFlags::NOSIGNAL) {
             Ok(_) => Ok(()),

@@ -57,7 +57,7 @@ impl SeizedChild {
     /// # Errors
     /// Why the program was not started; the child has ended then.
     pub fn exec(mut self, confinement: Option<Confinement<'_>>) -> Result<StoppedChild, ExecError> {
-        let gate = confinement.is_some_and(|confinement| confinement.gate);
+        let gate = confinement.is_some_and(|confinement| confinement.gate.is_some());
         self.child.start(confinement)?;
         let mut at_exec = false;
         self.child.until_exec(gate, &mut || {

@@ -5,7 +5,7 @@ use std::cell::UnsafeCell;
 use std::io;
 use std::ops::Deref;
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 
 use rustix::mm::{MapFlags, ProtFlags};
 use strait_bpf::Program;
@@ -42,6 +42,8 @@ pub(crate) struct Exchange {
     no_new_privs: AtomicU32,
     /// The flags of `SECCOMP_SET_MODE_FILTER`.
     flags: AtomicU32,
+    /// What execve carries in its fifth and sixth argument registers.
+    token: [AtomicU64; 2],
     /// The filter. Written by the parent before it tells the child to go on, read by the child
     /// after that.
     insns: UnsafeCell<[libc::sock_filter; Program::MAX_LEN]>,
@@ -52,6 +54,7 @@ pub(crate) struct Exchange {
 pub(crate) struct Order {
     pub(crate) no_new_privs: bool,
     pub(crate) flags: u32,
+    pub(crate) token: [u64; 2],
 }
 
 impl Exchange {
@@ -67,6 +70,9 @@ impl Exchange {
         }
         self.no_new_privs.store(u32::from(order.no_new_privs), Ordering::Relaxed);
         self.flags.store(order.flags, Ordering::Relaxed);
+        for (word, value) in self.token.iter().zip(order.token) {
+            word.store(value, Ordering::Relaxed);
+        }
         self.len.store(u32::try_from(insns.len()).unwrap_or(0), Ordering::Release);
     }
 
@@ -83,6 +89,7 @@ impl Exchange {
                 Order {
                     no_new_privs: self.no_new_privs.load(Ordering::Relaxed) != 0,
                     flags: self.flags.load(Ordering::Relaxed),
+                    token: self.token.each_ref().map(|word| word.load(Ordering::Relaxed)),
                 },
             )),
         }

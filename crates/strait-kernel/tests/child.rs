@@ -11,9 +11,10 @@ use std::os::unix::process::ExitStatusExt;
 use std::{fs, io, thread};
 
 use strait_bpf::{Action, Insn, Jump, Op, Operand, Program};
-use strait_kernel::child::{Child, Confinement, EXEC_MARKER, ExecError, PendingChild};
+use strait_kernel::child::{Child, Confinement, ExecError, ExecToken, PendingChild};
 use strait_kernel::command::{Command, CommandError, Stream};
 use strait_kernel::seccomp::LoadOptions;
+use strait_testkit::victim;
 
 /// A filter that answers each of these numbers so and allows the rest, whatever the arch.
 fn filter(answers: &[(libc::c_long, Action)]) -> Program {
@@ -31,22 +32,23 @@ fn answer(answers: &[(libc::c_long, Action)]) -> Vec<Insn> {
     ops.into_iter().map(Insn::from).collect()
 }
 
-/// The same, with the gate: the marker in the sixth argument of execve is notified.
+/// The token of these tests, which need not be secret.
+const TOKEN: ExecToken = ExecToken::from_words([0x1122_3344_5566_7788, 0x99aa_bbcc_ddee_ff00]);
+
+/// The same, with the gate: execve with the token is notified.
 fn gated(answers: &[(libc::c_long, Action)]) -> Program {
     let execve = u32::try_from(libc::SYS_execve).unwrap();
-    let (low, high) = (EXEC_MARKER & 0xffff_ffff, EXEC_MARKER >> 32);
-    let (low, high) = (u32::try_from(low).unwrap(), u32::try_from(high).unwrap());
-    let (low_at, high_at) = if cfg!(target_endian = "little") { (56, 60) } else { (60, 56) };
     let equal = |value, jf| Op::Branch { test: Jump::Eq, operand: Operand::K(value), jt: 0, jf };
-    let gate = [
-        Op::Load(0),
-        equal(execve, 5),
-        Op::Load(low_at),
-        equal(low, 3),
-        Op::Load(high_at),
-        equal(high, 1),
-        Op::Ret(Action::Notify.raw()),
-    ];
+    let mut gate = vec![Op::Load(0), equal(execve, 9)];
+    for (word, at) in TOKEN.words().into_iter().zip([48, 56]) {
+        for (half, at) in [(word & 0xffff_ffff, at), (word >> 32, at + 4)] {
+            // The low half comes first where the machine has it so.
+            let at = if cfg!(target_endian = "little") { at } else { at ^ 4 };
+            let skip = 9 - u8::try_from(gate.len()).unwrap();
+            gate.extend([Op::Load(at), equal(u32::try_from(half).unwrap(), skip)]);
+        }
+    }
+    gate.push(Op::Ret(Action::Notify.raw()));
     Program::new(gate.into_iter().map(Insn::from).chain(answer(answers)).collect()).unwrap()
 }
 
@@ -59,7 +61,7 @@ fn fork(program: &str, arguments: &[&str]) -> PendingChild {
 }
 
 fn confined(program: &Program, gate: bool) -> Option<Confinement<'_>> {
-    Some(Confinement { program, options: LoadOptions::default(), gate })
+    Some(Confinement { program, options: LoadOptions::default(), gate: gate.then_some(TOKEN) })
 }
 
 fn code(child: io::Result<Child>) -> Option<i32> {
@@ -157,6 +159,42 @@ fn the_gate_lets_the_childs_own_exec_pass_and_no_other() {
     let (first, second) = text.split_once('\n').unwrap();
     assert_eq!(first, "ran");
     assert!(second.contains("Permission denied"), "the policy's own errno: {text}");
+}
+
+/// Runs the victim under a gate that is closed before its first instruction; its output and status.
+fn victim(words: &str) -> (String, Option<i32>) {
+    let program = gated(&[(libc::SYS_execve, Action::Errno(13))]);
+    let (mut reader, writer) = io::pipe().unwrap();
+    let arguments = words.split(' ').map(OsString::from);
+    let command = Command::new(victim::program().as_os_str(), arguments)
+        .unwrap()
+        .redirect(Stream::Stdout, OwnedFd::from(writer));
+    let child = PendingChild::fork(&command).unwrap();
+    drop(command);
+    let stopped = child.seize().unwrap().exec(confined(&program, true)).unwrap();
+    let child = stopped.release().unwrap();
+    let mut text = String::new();
+    reader.read_to_string(&mut text).unwrap();
+    (text, child.wait().unwrap().code())
+}
+
+#[test]
+fn with_the_listener_closed_even_the_token_opens_nothing() {
+    let [fifth, sixth] = TOKEN.words();
+    let (text, status) = victim(&format!("exec-with {fifth} {sixth} /bin/true exit 3"));
+    assert_eq!((text.as_str(), status), ("exec: 38\n", Some(3)), "ENOSYS");
+}
+
+#[test]
+fn the_token_must_be_secret_as_a_workload_may_have_a_listener_of_its_own() {
+    // Of two filters that notify a call the newest one's listener is asked. If this ever fails,
+    // the kernel has become stricter and the token need not be secret any more.
+    let [fifth, sixth] = TOKEN.words();
+    let words = format!("approve-exec exec-with {fifth} {sixth} /bin/true exit 3");
+    assert_eq!(victim(&words), (String::new(), Some(0)));
+    // Without it the older filter's errno outranks the newer one's notification.
+    let words = format!("approve-exec exec-with {fifth} 0 /bin/true exec /bin/true exit 3");
+    assert_eq!(victim(&words), ("exec: 13\nexec: 13\n".to_owned(), Some(3)));
 }
 
 #[test]

@@ -18,9 +18,10 @@ use strait_bpf::{Action, Decision, Program};
 use strait_kernel::dump::{self, Dump, DumpError};
 use strait_kernel::task::{self, Capabilities, Mode, Task, TaskError};
 
+use crate::gate;
 use crate::launch::reason;
 use crate::listeners::Listeners;
-use crate::verdict::{self, Gate};
+use crate::verdict::Gate;
 
 /// How far threads are looked into.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -328,7 +329,7 @@ impl Inspector {
                 filters,
                 summary: summarise(&decision),
                 undecided: None,
-                gate: verdict::has_gate(&decision)
+                gate: matches!(gate::find(&decision), Ok(Some(_)))
                     .then(|| Gate::from_listeners(self.listeners().clone())),
                 decision: Some(Arc::new(decision)),
             },

@@ -11,10 +11,13 @@
 //!
 //! Everything that fails before the program's first instruction means that it does not run.
 
+use std::borrow::Cow;
+use std::io;
+
 use serde::Serialize;
 use strait_bpf::{Decision, Program, Undecided};
 use strait_compiler::{CompileError, Options};
-use strait_kernel::child::{Child, Confinement, ExecError, PendingChild};
+use strait_kernel::child::{Child, Confinement, ExecError, ExecToken, PendingChild};
 use strait_kernel::dump::DumpError;
 use strait_kernel::seccomp::LoadOptions;
 use strait_policy::Rules;
@@ -23,11 +26,13 @@ use crate::gate;
 use crate::listeners::Listeners;
 use crate::verdict::{Intent, Verdict};
 
-/// Rules made ready to be enforced on a child: compiled, proved, with the gate for its exec.
+/// Rules made ready to be enforced: compiled, proved, with the gate for a child's exec.
+///
+/// The token of its gate is a secret of this process: a filter cannot be read by whom it confines.
 #[derive(Clone, Debug)]
 pub struct Enforcement {
     program: Program,
-    gate: bool,
+    token: Option<ExecToken>,
     load: LoadOptions,
     intent: Intent,
 }
@@ -42,6 +47,9 @@ pub enum EnforcementError {
     /// What they decide cannot be worked out, so it could not be checked in the kernel either.
     #[error("the policy is too intricate to be checked against the kernel")]
     Undecided(#[from] Undecided),
+    /// There is no token for the gate.
+    #[error("the kernel gives no random numbers")]
+    Random(#[source] io::Error),
     /// Strait does not know this machine's system calls.
     #[error("Strait knows no system calls of this machine's architecture")]
     UnknownArch,
@@ -109,9 +117,16 @@ impl Enforcement {
         compiler: &Options,
         load: LoadOptions,
     ) -> Result<Enforcement, EnforcementError> {
-        let gated = gate::gate(rules).ok_or(EnforcementError::UnknownArch)?;
-        let program = strait_compiler::compile(&gated.rules, compiler)?.program;
-        Ok(Enforcement { program, gate: gated.gate, load, intent: Intent::new(rules)? })
+        let intent = Intent::new(rules)?;
+        let (rules, token) = if intent.needs_gate() {
+            let token = ExecToken::random().map_err(EnforcementError::Random)?;
+            let gated = gate::gate(rules, token).ok_or(EnforcementError::UnknownArch)?;
+            (Cow::Owned(gated), Some(token))
+        } else {
+            (Cow::Borrowed(rules), None)
+        };
+        let program = strait_compiler::compile(&rules, compiler)?.program;
+        Ok(Enforcement { program, token, load, intent })
     }
 
     /// The program that is loaded.
@@ -126,7 +141,7 @@ impl Enforcement {
 
     /// How a child is confined by it, for one who execs it without [`Enforcement::start`].
     pub fn confinement(&self) -> Confinement<'_> {
-        Confinement { program: &self.program, options: self.load, gate: self.gate }
+        Confinement { program: &self.program, options: self.load, gate: self.token }
     }
 
     /// Loads the filter onto the child, lets it exec, reads back what the kernel holds before the

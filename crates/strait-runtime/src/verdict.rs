@@ -3,25 +3,25 @@
 //!
 //! Compared are decisions, over all inputs. Two things may stand between the rules and what the
 //! kernel shows without being a difference: a stack may spell the same decision in any number of
-//! programs, and the launcher adds its gate ([`crate::gate`]), one marked execve that is answered
-//! by notification. A notified call fails with ENOSYS as long as nobody holds the listener, so a
-//! gate that is closed allows nothing; [`crate::listeners`] tells how far that can be known.
+//! programs, and the launcher adds its gate ([`crate::gate`]), one execve with a secret token that
+//! is answered by notification. A notified call fails with ENOSYS as long as nobody holds the
+//! listener, so a gate that is closed allows nothing; [`crate::listeners`] tells how far that can
+//! be known.
 
 use serde::Serialize;
 use strait_abi::Arch;
-use strait_bpf::{Action, Comparison, Decision, Difference, Relation, SeccompData, Undecided};
-use strait_kernel::child::EXEC_MARKER;
+use strait_bpf::{Comparison, Decision, Difference, Relation, SeccompData, Undecided};
 use strait_policy::Rules;
 
-use crate::gate::{self, native_execve};
+use crate::gate;
 use crate::listeners::Listeners;
 
-/// What was intended: the decision of the rules, with and without the gate.
+/// What was intended: the decision of the rules.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Intent {
-    plain: Decision,
-    /// `None` where the rules need no gate.
-    gated: Option<Decision>,
+    decision: Decision,
+    /// Whether a launcher adds its gate.
+    gated: bool,
 }
 
 /// How what is installed relates to what was intended.
@@ -61,9 +61,9 @@ impl Verdict {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "state", rename_all = "kebab-case", rename_all_fields = "camelCase")]
 pub enum Gate {
-    /// Nobody holds a listener: a marked execve fails with ENOSYS.
+    /// Nobody holds a listener: the execve with the token fails with ENOSYS.
     Closed,
-    /// Somebody may hold the listener, and then a marked execve waits for an answer.
+    /// Somebody may hold the listener, and then the execve with the token waits for an answer.
     Unknown {
         /// Why it cannot be known.
         listeners: Listeners,
@@ -126,17 +126,19 @@ impl Intent {
     /// # Errors
     /// If their conditions are too intricate to be decided.
     pub fn new(rules: &Rules) -> Result<Intent, Undecided> {
-        let plain = rules.decision()?;
-        let gated = match gate::gate(rules) {
-            Some(gated) if gated.gate => Some(gated.rules.decision()?),
-            _ => None,
-        };
-        Ok(Intent { plain, gated })
+        let decision = rules.decision()?;
+        let gated = gate::is_needed(&decision);
+        Ok(Intent { decision, gated })
     }
 
     /// The decision of the rules themselves.
     pub fn decision(&self) -> &Decision {
-        &self.plain
+        &self.decision
+    }
+
+    /// Whether a launcher's exec needs the gate.
+    pub fn needs_gate(&self) -> bool {
+        self.gated
     }
 
     /// Judges what is installed. `listeners` is asked only if the stack has the launcher's gate.
@@ -148,12 +150,13 @@ impl Intent {
         installed: &Decision,
         listeners: impl FnOnce() -> Listeners,
     ) -> Result<Verdict, Undecided> {
-        if *installed == self.plain {
+        if *installed == self.decision {
             return Ok(Verdict::Holds { gate: None });
         }
-        let gated = self.gated.as_ref().filter(|_| has_gate(installed));
-        let intended = gated.unwrap_or(&self.plain);
-        let gate = gated.is_some().then(|| Gate::from_listeners(listeners()));
+        let token = if self.gated { gate::find(installed)? } else { None };
+        let gated = token.map(|token| gate::add(&self.decision, token)).transpose()?;
+        let gate = gated.as_ref().map(|_| Gate::from_listeners(listeners()));
+        let intended = gated.as_ref().unwrap_or(&self.decision);
         if installed == intended {
             return Ok(Verdict::Holds { gate });
         }
@@ -171,14 +174,6 @@ impl Intent {
             },
         })
     }
-}
-
-/// Whether a decision answers the launcher's marked execve by notification.
-pub(crate) fn has_gate(decision: &Decision) -> bool {
-    native_execve().is_some_and(|(arch, nr)| {
-        let marked = SeccompData::new(arch, nr).with_args([0, 0, 0, 0, 0, EXEC_MARKER]);
-        decision.decide(&marked) == Action::Notify
-    })
 }
 
 impl Differences {
@@ -222,16 +217,20 @@ impl Call {
 
 #[cfg(test)]
 mod tests {
+    use strait_bpf::Action;
+    use strait_kernel::child::ExecToken;
     use strait_policy::rules::Table;
 
     use super::*;
+
+    const TOKEN: ExecToken = ExecToken::from_words([1, 2]);
 
     fn rules(allowed: &[u32]) -> Rules {
         let mut table = Table::new(Action::Errno(1));
         for &nr in allowed {
             table.set(nr, nr, Action::Allow);
         }
-        let (arch, _) = native_execve().unwrap();
+        let arch = Arch::NATIVE.unwrap().audit_arch();
         Rules::new(Action::KillProcess).with_table(arch, table)
     }
 
@@ -242,10 +241,10 @@ mod tests {
     #[test]
     fn the_rules_and_the_rules_with_a_closed_gate_hold() {
         let intent = Intent::new(&rules(&[1, 2])).unwrap();
-        let plain = intent.plain.clone();
+        let plain = intent.decision().clone();
         let unasked = || unreachable!("no gate, so no question who listens");
         assert_eq!(intent.judge(&plain, unasked), Ok(Verdict::Holds { gate: None }));
-        let gated = intent.gated.clone().unwrap();
+        let gated = gate::add(&plain, TOKEN).unwrap();
         assert_eq!(intent.judge(&gated, closed), Ok(Verdict::Holds { gate: Some(Gate::Closed) }));
         let held = Listeners { unreadable: 1, ..Listeners::default() };
         let verdict = intent.judge(&gated, || held.clone());
@@ -255,7 +254,7 @@ mod tests {
     #[test]
     fn what_differs_is_judged_by_whether_more_passes() {
         let intent = Intent::new(&rules(&[1, 2])).unwrap();
-        let installed = |rules: &Rules| Intent::new(rules).unwrap().gated.unwrap();
+        let installed = |rules: &Rules| gate::gate(rules, TOKEN).unwrap().decision().unwrap();
         let tighter = intent.judge(&installed(&rules(&[1])), closed).unwrap();
         let Verdict::Tighter { differences, gate: Some(Gate::Closed) } = &tighter else {
             panic!("{tighter:?}");
@@ -274,7 +273,7 @@ mod tests {
 
         let mut other_errno = Table::new(Action::Errno(38));
         other_errno.set(1, 2, Action::Allow);
-        let (arch, _) = native_execve().unwrap();
+        let arch = Arch::NATIVE.unwrap().audit_arch();
         let rules = Rules::new(Action::KillProcess).with_table(arch, other_errno);
         let verdict = intent.judge(&installed(&rules), closed).unwrap();
         assert!(matches!(verdict, Verdict::Drift { permits_more: false, .. }), "{verdict:?}");

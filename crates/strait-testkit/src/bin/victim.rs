@@ -8,7 +8,8 @@
 //! - `fork-zombie`: a child that ends and is not waited for; prints `zombie PID`
 //! - `vfork`: prints `vfork` and waits, uninterruptibly (state D), for a child that never execs
 //! - `exec PATH`: execs it; on failure prints `exec: ERRNO` and goes on
-//! - `exec-marked PATH`: the same, with Strait's marker in the sixth argument register
+//! - `exec-with A B PATH`: the same, with these words in the fifth and sixth argument registers
+//! - `approve-exec`: loads a filter that notifies every execve, and lets those calls pass
 //! - `call NR`: makes that call with no arguments; prints `call NR: RESULT`
 //! - `kill SIGNAL`: sends it to itself
 //! - `hold-listener`: loads a filter that notifies number 1500, and keeps the listener
@@ -71,9 +72,16 @@ fn main() {
                 say("vfork");
                 vfork();
             }
-            "exec" => say(&format!("exec: {}", exec(&argument(), 0))),
-            "exec-marked" => {
-                say(&format!("exec: {}", exec(&argument(), 0x7374_7261_6974_0000)));
+            "exec" => say(&format!("exec: {}", exec(&argument(), [0, 0]))),
+            "exec-with" => {
+                let words = [argument().parse().unwrap(), argument().parse().unwrap()];
+                say(&format!("exec: {}", exec(&argument(), words)));
+            }
+            "approve-exec" => {
+                let execve = u32::try_from(libc::SYS_execve).unwrap();
+                let notify = answer(execve, libc::SECCOMP_RET_USER_NOTIF);
+                let listener = load(&notify, libc::SECCOMP_FILTER_FLAG_NEW_LISTENER);
+                thread::spawn(move || approve(listener));
             }
             "call" => {
                 let nr: libc::c_long = argument().parse().unwrap();
@@ -136,16 +144,33 @@ fn last_errno() -> i32 {
     io::Error::last_os_error().raw_os_error().unwrap()
 }
 
-fn exec(path: &str, marker: u64) -> i32 {
+fn exec(path: &str, words: [u64; 2]) -> i32 {
     let path = CString::new(path).unwrap();
     let arguments = [path.as_ptr(), ptr::null()];
     let environment = [ptr::null::<libc::c_char>()];
+    let (arguments, environment) = (arguments.as_ptr(), environment.as_ptr());
     let nr = libc::SYS_execve;
     // SAFETY: a path, and arrays of strings closed by a null pointer, alive during the call.
-    unsafe {
-        libc::syscall(nr, path.as_ptr(), arguments.as_ptr(), environment.as_ptr(), 0, 0, marker)
-    };
+    unsafe { libc::syscall(nr, path.as_ptr(), arguments, environment, 0, words[0], words[1]) };
     last_errno()
+}
+
+/// Lets every notified call pass.
+fn approve(listener: i32) -> ! {
+    loop {
+        let mut call = std::mem::MaybeUninit::<libc::seccomp_notif>::zeroed();
+        // SAFETY: the kernel writes a whole structure to the pointer; all of it is zero.
+        if unsafe { libc::ioctl(listener, libc::SECCOMP_IOCTL_NOTIF_RECV, call.as_mut_ptr()) } != 0
+        {
+            continue;
+        }
+        // SAFETY: zeroed, then written by the kernel.
+        let id = unsafe { call.assume_init() }.id;
+        let flags = u32::try_from(libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE).unwrap();
+        let response = libc::seccomp_notif_resp { id, val: 0, error: 0, flags };
+        // SAFETY: the kernel reads a whole structure from the pointer.
+        unsafe { libc::ioctl(listener, libc::SECCOMP_IOCTL_NOTIF_SEND, &raw const response) };
+    }
 }
 
 /// Answers the number 1000 + `i` with errno `i` + 1.
