@@ -8,10 +8,13 @@ use strait_bpf::Action;
 
 use crate::action::parse_action;
 use crate::policy::{
-    API_VERSION, Architectures, Declared, Identity, KIND, Metadata, Necessity, Observed, Policy,
-    Reachable, RecordingSource, Rule, Unknown,
+    API_VERSION, Architectures, Declared, Identity, KIND, Metadata, Necessity, Numbers, Observed,
+    Policy, Reachable, RecordingSource, Rule, Unknown,
 };
-use crate::text::{self, Entry, Fault, Fields, Node, ParseError, Problem, Value, nearest};
+use crate::text::{
+    self, Entry, Fault, Fields, Node, ParseError, Problem, Span, Value, nearest, whole_number,
+};
+use crate::when::When;
 
 impl Policy {
     /// Reads a policy from YAML or JSON.
@@ -19,11 +22,14 @@ impl Policy {
     /// # Errors
     /// The first thing that is wrong: where it stands, what it is and what would be right.
     pub fn parse(text: &str) -> Result<Policy, ParseError> {
-        text::read_yaml(text).and_then(|root| document(&root)).map_err(|fault| fault.in_text(text))
+        text::read_yaml(text)
+            .and_then(|root| document(&root, text))
+            .map_err(|fault| fault.in_text(text))
     }
 }
 
-fn document(root: &Node) -> Result<Policy, Fault> {
+/// `text` is what `root` was read from.
+fn document(root: &Node, text: &str) -> Result<Policy, Fault> {
     let mut fields = Fields::new(root, "the document")?;
     let kind = fields.need("kind")?;
     if kind.text("kind")? != KIND {
@@ -47,12 +53,17 @@ fn document(root: &Node) -> Result<Policy, Fault> {
     let architectures = architectures(fields.need("architectures")?)?;
     let default = action(fields.need("default")?, "default")?;
     let mut policy = Policy::new(architectures, default);
+    if let Some(node) = fields.take("foreign") {
+        policy.foreign = action(node, "foreign")?;
+    }
     policy.metadata = metadata;
     policy.identity = identity;
     policy.unknown = fields.take("unknown").map(unknown).transpose()?;
     policy.include = fields.texts("include")?;
     if let Some(node) = fields.take("rules") {
-        policy.rules = node.list("rules")?.iter().map(rule).collect::<Result<_, _>>()?;
+        let rules = node.list("rules")?.iter();
+        policy.rules =
+            rules.map(|node| rule(node, text, &policy.architectures)).collect::<Result<_, _>>()?;
     }
     if let Some(node) = fields.take("steps").filter(|node| node.value != Value::Map(Vec::new())) {
         return Err(node.span.fault(Problem::Unsupported {
@@ -130,22 +141,67 @@ fn unknown(node: &Node) -> Result<Unknown, Fault> {
     Ok(unknown)
 }
 
-fn rule(node: &Node) -> Result<Rule, Fault> {
+fn rule(node: &Node, text: &str, architectures: &Architectures) -> Result<Rule, Fault> {
     let mut fields = Fields::new(node, "a rule")?;
-    let list = fields.need("syscalls")?;
-    let syscalls = names(list, "syscalls", syscall)?;
-    if syscalls.is_empty() {
+    let mut rule = Rule::new([], Action::KillProcess);
+    let (calls, numbered) = (fields.take("syscalls"), fields.take("numbers"));
+    if let Some(list) = calls {
+        rule.syscalls = names(list, "syscalls", known_syscall)?;
+    }
+    if let Some(list) = numbered {
+        rule.numbers = numbers(list)?;
+    }
+    if rule.syscalls.is_empty() && rule.numbers.is_empty() {
         let field = "syscalls".to_owned();
         let right = "name at least one system call, or remove the rule";
-        return Err(list.span.fault(Problem::EmptyList { field, right }));
+        return Err(calls.unwrap_or(node).span.fault(Problem::EmptyList { field, right }));
     }
-    let arch = match fields.take("arch") {
-        Some(list) => names(list, "arch", arch)?,
-        None => BTreeSet::new(),
-    };
-    let action = action(fields.need("action")?, "action")?;
+    match (fields.take("arch"), numbered) {
+        (Some(list), _) => rule.arch = names(list, "arch", arch)?,
+        (None, None) => {}
+        (None, Some(numbers)) => {
+            return Err(numbers.span.fault(Problem::Unsupported {
+                what: "`numbers` without `arch`",
+                right: "a number is another call on each architecture: say which it is for",
+            }));
+        }
+    }
+    if let Some(node) = fields.take("when") {
+        rule.when = Some(when(node, text, &rule, architectures)?);
+    }
+    rule.action = action(fields.need("action")?, "action")?;
     fields.finish()?;
-    Ok(Rule { syscalls, arch, action })
+    Ok(rule)
+}
+
+/// The condition of a rule, which must have a meaning for each of its calls on each of its ABIs.
+fn when(
+    node: &Node,
+    text: &str,
+    rule: &Rule,
+    architectures: &Architectures,
+) -> Result<When, Fault> {
+    let condition = node.text("when")?;
+    // The scalar may be quoted; one with escapes is pointed at as a whole.
+    let source = &text[node.span.range(text)];
+    let inner = source.find(condition).map(|at| node.span.start_at(at));
+    let locate = |span: Span| inner.map_or(node.span, |start| span.shifted(start));
+    let when = When::read(condition).map_err(|fault| locate(fault.span).fault(*fault.problem))?;
+    if !rule.numbers.is_empty() && !when.uses_registers_only() {
+        return Err(node.span.fault(Problem::Unsupported {
+            what: "a named argument in a rule with `numbers`",
+            right: "a number has no names for its arguments: use `arg0` to `arg5`",
+        }));
+    }
+    for arch in architectures.iter() {
+        for &call in rule.syscalls.iter().filter(|&&call| rule.applies_to(call, arch)) {
+            if call.number(arch).is_some() {
+                let resolved = when.condition(call, arch);
+                resolved.map_err(|error| locate(error.span).fault(error.problem))?;
+            }
+        }
+    }
+    Ok(when)
 }
 
 fn recording_source(node: &Node) -> Result<RecordingSource, Fault> {
@@ -252,8 +308,29 @@ fn names<T: Ord>(
     Ok(names)
 }
 
-fn syscall(name: &str) -> Result<Syscall, Problem> {
-    known_syscall(name)
+/// A list of numbers and ranges of numbers.
+fn numbers(list: &Node) -> Result<Numbers, Fault> {
+    let mut numbers = Numbers::default();
+    for node in list.list("numbers")? {
+        let text = match &node.value {
+            Value::Number(text) => text,
+            _ => node.text("numbers")?,
+        };
+        let (first, last) = text.split_once('-').unwrap_or((text, text));
+        let number = |text: &str| u32::try_from(whole_number(text.trim())?).ok();
+        match (number(first), number(last)) {
+            (Some(first), Some(last)) if first <= last => numbers.insert(first, last),
+            _ => {
+                let right = "write a number such as 336, or a range such as \"336-386\"";
+                return Err(node.span.fault(Problem::Invalid {
+                    what: "range of numbers",
+                    value: text.to_string(),
+                    right: right.to_owned(),
+                }));
+            }
+        }
+    }
+    Ok(numbers)
 }
 
 /// The system call of that name.

@@ -231,7 +231,7 @@ fn rules(answers: &Answers, architectures: &Architectures) -> Vec<Rule> {
     }
     grouped
         .into_iter()
-        .map(|((action, arch), syscalls)| Rule { syscalls, arch, action: action.0 })
+        .map(|((action, arch), syscalls)| Rule { arch, ..Rule::new(syscalls, action.0) })
         .collect()
 }
 

@@ -1,29 +1,30 @@
 //! Lowering: what a policy means, as [`Rules`].
 //!
-//! For each ABI of the policy, and each number of a call on it, in this order:
+//! For each number that a call can have, on each audit arch of the policy, in this order:
 //!
-//! 1. of the rules that name the call and are for the ABI, the first whose condition holds;
-//! 2. a set of `include` that has the call: allow;
-//! 3. `unknown.action`, if the call is newer than `unknown.after`;
-//! 4. `default`.
+//! 1. of the rules that are for the ABI and have the call, by name or by number, the first whose
+//!    condition holds for the arguments;
+//! 2. `foreign`, if the number belongs to no ABI of the policy: it has the x32 bit where x32 is
+//!    not listed, or has not where only x32 is, or is negative to the kernel;
+//! 3. a set of `include` that has the call: allow;
+//! 4. `unknown.action`, if the call is newer than `unknown.after`. A number that is no known call
+//!    is newer if it is greater than the number of every call that is not; otherwise it is a hole;
+//! 5. `default`.
 //!
-//! A number that no known call has is newer than `unknown.after` if it is greater than every
-//! number that was a call then; otherwise it is a hole, and gets `default`.
-//!
-//! What belongs to no ABI of the policy gets kill-process: other audit arches, numbers with the
-//! x32 bit, or without it where only x32 is listed, and numbers that are negative to the kernel.
+//! Every other audit arch gets `foreign`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use strait_abi::{Arch, KernelVersion, Syscall};
+use strait_abi::{Arch, AuditArch, KernelVersion, Syscall};
 use strait_bpf::Action;
 
-use crate::policy::{Policy, Rule};
-use crate::rules::{Chain, Rules, Table};
+use crate::policy::Policy;
+use crate::rules::{Arm, Chain, Rules, Table};
 use crate::text::nearest;
+use crate::when::WhenError;
 
 /// Why a policy has no rules.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LowerError {
     /// A set that is not known.
@@ -34,10 +35,20 @@ pub enum LowerError {
         /// One that it may be meant to be.
         nearest: Option<String>,
     },
+    /// A condition that has no meaning for a call that it is about.
+    #[error("the condition of rule {rule} means nothing for call {nr} of {arch}")]
+    When {
+        /// Index of the rule, from 0.
+        rule: usize,
+        /// The number of the call.
+        nr: u32,
+        /// The ABI.
+        arch: Arch,
+        /// Why.
+        source: WhenError,
+    },
 }
 
-/// What belongs to no ABI of a policy.
-const FOREIGN: Action = Action::KillProcess;
 /// Where numbers begin that are negative to the kernel, which has them as `int`.
 const NEGATIVE: u32 = 0x8000_0000;
 /// Where arm's private calls begin (`arch/arm/include/uapi/asm/unistd.h`, `__ARM_NR_BASE`).
@@ -53,60 +64,118 @@ impl Policy {
             let nearest = nearest(name, []);
             return Err(LowerError::UnknownSet { name: name.clone(), nearest });
         }
-        let mut rules = Rules::new(FOREIGN);
+        let mut by_audit_arch: BTreeMap<AuditArch, Vec<Arch>> = BTreeMap::new();
         for arch in self.architectures.iter() {
-            let table = rules.table(arch.audit_arch()).cloned();
-            let mut table = table.unwrap_or_else(|| Table::new(FOREIGN));
-            self.fill(&mut table, arch);
-            rules = rules.with_table(arch.audit_arch(), table);
+            by_audit_arch.entry(arch.audit_arch()).or_default().push(arch);
+        }
+        let mut rules = Rules::new(self.foreign);
+        for (audit_arch, abis) in by_audit_arch {
+            let scope = Scope::new(self, abis);
+            let mut table = Table::new(self.foreign);
+            for (first, last) in scope.spans() {
+                table.set(first, last, scope.chain(first)?);
+            }
+            rules = rules.with_table(audit_arch, table);
         }
         Ok(rules)
     }
-
-    /// Gives every number of `arch` what the policy says of it.
-    fn fill(&self, table: &mut Table, arch: Arch) {
-        let (first, last) = range(arch);
-        table.set(first, last, self.default);
-        if let Some(unknown) = self.unknown {
-            let newest_old = Syscall::all()
-                .filter(|call| !is_newer(*call, unknown.after))
-                .filter_map(|call| call.number(arch))
-                .filter(|nr| arch != Arch::Arm || *nr < ARM_PRIVATE)
-                .max();
-            table.set(newest_old.map_or(first, |nr| nr + 1), last, unknown.action);
-        }
-        let mut names: BTreeMap<u32, Vec<Syscall>> = BTreeMap::new();
-        for call in Syscall::all() {
-            if let Some(nr) = call.number(arch) {
-                names.entry(nr).or_default().push(call);
-            }
-        }
-        for (nr, names) in names {
-            table.set(nr, nr, self.chain(&names, arch));
-        }
-    }
-
-    /// What one number gets on one ABI: a call that a few ABIs have under two names, and a rule
-    /// that has either is about it.
-    fn chain(&self, names: &[Syscall], arch: Arch) -> Chain {
-        let applies = |rule: &Rule| names.iter().any(|&call| rule.applies_to(call, arch));
-        let rule = self.rules.iter().find(|rule| applies(rule));
-        let fallback = match self.unknown {
-            Some(unknown) if names.iter().all(|&call| is_newer(call, unknown.after)) => {
-                unknown.action
-            }
-            _ => self.default,
-        };
-        Chain::from(rule.map_or(fallback, |rule| rule.action))
-    }
 }
 
-/// The numbers that belong to an ABI, of those that its audit arch has.
-fn range(arch: Arch) -> (u32, u32) {
-    match arch {
-        Arch::X86_64 => (0, Arch::X32_BIT - 1),
-        Arch::X32 => (Arch::X32_BIT, NEGATIVE - 1),
-        _ => (0, NEGATIVE - 1),
+/// One audit arch of a policy.
+struct Scope<'a> {
+    policy: &'a Policy,
+    /// The ABIs of the policy that it carries; only x86_64 carries two.
+    abis: Vec<Arch>,
+    /// The calls that they have, by number: a few numbers have two names.
+    names: BTreeMap<u32, Vec<Syscall>>,
+    /// For each ABI the greatest number that is not newer than `unknown.after`.
+    newest: BTreeMap<Arch, u32>,
+}
+
+impl<'a> Scope<'a> {
+    fn new(policy: &'a Policy, abis: Vec<Arch>) -> Scope<'a> {
+        let mut scope = Scope { policy, abis, names: BTreeMap::new(), newest: BTreeMap::new() };
+        for &arch in &scope.abis {
+            for call in Syscall::all() {
+                let Some(nr) = call.number(arch) else { continue };
+                scope.names.entry(nr).or_default().push(call);
+                let old = policy.unknown.is_none_or(|unknown| !is_newer(call, unknown.after));
+                if old && (arch != Arch::Arm || nr < ARM_PRIVATE) {
+                    let newest = scope.newest.entry(arch).or_default();
+                    *newest = nr.max(*newest);
+                }
+            }
+        }
+        scope
+    }
+
+    /// Ranges of numbers that together are all, and in each of which all numbers get the same.
+    fn spans(&self) -> Vec<(u32, u32)> {
+        let mut starts = BTreeSet::from([0, Arch::X32_BIT, NEGATIVE]);
+        for &nr in self.names.keys().chain(self.newest.values()) {
+            starts.extend([Some(nr), nr.checked_add(1)].into_iter().flatten());
+        }
+        for (first, last) in self.policy.rules.iter().flat_map(|rule| rule.numbers.ranges()) {
+            starts.extend([Some(first), last.checked_add(1)].into_iter().flatten());
+        }
+        let ends = starts.iter().skip(1).map(|next| next - 1).chain([u32::MAX]);
+        starts.iter().copied().zip(ends).collect()
+    }
+
+    /// The ABI that a number belongs to.
+    fn abi(&self, nr: u32) -> Option<Arch> {
+        let has_x32_bit = nr & Arch::X32_BIT != 0;
+        self.abis.iter().copied().filter(|_| nr < NEGATIVE).find(|arch| match arch {
+            Arch::X86_64 => !has_x32_bit,
+            Arch::X32 => has_x32_bit,
+            _ => true,
+        })
+    }
+
+    /// What a number gets.
+    fn chain(&self, nr: u32) -> Result<Chain, LowerError> {
+        let abi = self.abi(nr);
+        let names = self.names.get(&nr).map_or(&[][..], Vec::as_slice);
+        let mut arms = Vec::new();
+        for (index, rule) in self.policy.rules.iter().enumerate() {
+            let named = abi.and_then(|arch| {
+                Some((arch, *names.iter().find(|&&call| rule.applies_to(call, arch))?))
+            });
+            let numbered = || {
+                let arch = *self.abis.iter().find(|&&arch| rule.is_for(arch))?;
+                rule.numbers.contains(nr).then_some(abi.unwrap_or(arch))
+            };
+            let (arch, call) = match (named, rule.numbers.is_empty()) {
+                (Some((arch, call)), _) => (arch, Some(call)),
+                (None, true) => continue,
+                (None, false) => match numbered() {
+                    Some(arch) => (arch, None),
+                    None => continue,
+                },
+            };
+            let Some(when) = &rule.when else {
+                return Ok(Chain { arms, otherwise: rule.action });
+            };
+            let condition = match call {
+                Some(call) => when.condition(call, arch),
+                None => when.register_condition(arch),
+            };
+            let when =
+                condition.map_err(|source| LowerError::When { rule: index, nr, arch, source })?;
+            arms.push(Arm { when, action: rule.action });
+        }
+        Ok(Chain { arms, otherwise: self.otherwise(abi, nr, names) })
+    }
+
+    /// What a number gets that no rule decides.
+    fn otherwise(&self, abi: Option<Arch>, nr: u32, names: &[Syscall]) -> Action {
+        let Some(arch) = abi else { return self.policy.foreign };
+        let Some(unknown) = self.policy.unknown else { return self.policy.default };
+        let newer = match names {
+            [] => self.newest.get(&arch).is_none_or(|&newest| nr > newest),
+            names => names.iter().all(|&call| is_newer(call, unknown.after)),
+        };
+        if newer { unknown.action } else { self.policy.default }
     }
 }
 
@@ -121,7 +190,7 @@ mod tests {
     use strait_bpf::SeccompData;
 
     use super::*;
-    use crate::policy::Architectures;
+    use crate::policy::{Architectures, Rule};
 
     fn decide(policy: &str, arch: Arch, nr: u32) -> Action {
         let rules = Policy::parse(policy).unwrap().lower().unwrap();
@@ -160,6 +229,41 @@ mod tests {
         assert_eq!(decide(&text, Arch::X86_64, 0), Action::Allow);
         assert_eq!(decide(&text, Arch::I386, 3), Action::KillThread);
         assert_eq!(decide(&text, Arch::I386, 0), Action::Log);
+    }
+
+    #[test]
+    fn numbers_reach_what_has_no_name_and_no_abi() {
+        let text = policy(
+            "{architectures: [x86_64], foreign: kill-thread, default: log, rules: [\
+             {syscalls: [read], action: notify},\
+             {numbers: [0, '400-401', 0xffffffff], arch: [x86_64], action: allow}]}",
+        );
+        assert_eq!(decide(&text, Arch::X86_64, 0), Action::Notify);
+        assert_eq!(decide(&text, Arch::X86_64, 399), Action::Log);
+        assert_eq!(decide(&text, Arch::X86_64, 400), Action::Allow);
+        assert_eq!(decide(&text, Arch::X86_64, 402), Action::Log);
+        assert_eq!(decide(&text, Arch::X86_64, u32::MAX), Action::Allow);
+        assert_eq!(decide(&text, Arch::X86_64, u32::MAX - 1), Action::KillThread);
+        assert_eq!(decide(&text, Arch::I386, 0), Action::KillThread);
+        let read = Policy::parse(&text).unwrap();
+        assert_eq!(Policy::parse(&read.to_string()).unwrap(), read);
+    }
+
+    #[test]
+    fn conditions_are_tried_in_order() {
+        let text = policy(
+            "{architectures: [x86_64], default: log, rules: [\
+             {syscalls: [read], when: 'arg0 == 3', action: notify},\
+             {syscalls: [read], when: 'arg0 <= 3', action: allow}]}",
+        );
+        let rules = Policy::parse(&text).unwrap().lower().unwrap();
+        let decide = |fd| {
+            let arch = Arch::X86_64.audit_arch();
+            let args = [fd, 0, 0, 0, 0, 0];
+            rules.decide(&SeccompData { nr: 0, arch, instruction_pointer: 0, args })
+        };
+        assert_eq!([0, 3, 4].map(decide), [Action::Allow, Action::Notify, Action::Log]);
+        assert_eq!(decide(1 << 32), Action::Log, "a register is compared as a whole");
     }
 
     #[test]

@@ -9,6 +9,8 @@ use std::str::FromStr;
 use strait_abi::{Arch, KernelVersion, Syscall};
 use strait_bpf::Action;
 
+use crate::when::When;
+
 /// `apiVersion` of the policies that this version writes and reads.
 pub const API_VERSION: &str = "strait.dev/v1alpha1";
 /// `kind` of a policy.
@@ -23,6 +25,8 @@ pub struct Policy {
     pub identity: Option<Identity>,
     /// The ABIs that the rules are for; a call of any other ends the process.
     pub architectures: Architectures,
+    /// What a call gets that belongs to none of them.
+    pub foreign: Action,
     /// What a call gets that no rule names.
     pub default: Action,
     /// What calls get that are newer than the policy.
@@ -38,12 +42,16 @@ pub struct Policy {
 }
 
 impl Policy {
+    /// What a call gets that belongs to no ABI of a policy, unless the policy says otherwise.
+    pub const FOREIGN: Action = Action::KillProcess;
+
     /// A policy for `architectures` that gives every call `default`.
     pub fn new(architectures: Architectures, default: Action) -> Policy {
         Policy {
             metadata: Metadata::default(),
             identity: None,
             architectures,
+            foreign: Policy::FOREIGN,
             default,
             unknown: None,
             include: Vec::new(),
@@ -115,26 +123,80 @@ pub struct Unknown {
     pub action: Action,
 }
 
-/// What the calls of a set get.
+/// What some calls get.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
-    /// The calls; at least one, each once, by name.
+    /// The calls by name, each once.
     pub syscalls: BTreeSet<Syscall>,
+    /// More of them by number, as `seccomp_data.nr` shows it; for what has no name, and only with
+    /// `arch`, since a number means something else on each ABI.
+    pub numbers: Numbers,
     /// The ABIs that the rule is for; all of the policy's if there are none here.
     pub arch: BTreeSet<Arch>,
+    /// For which arguments; for all if there is none here.
+    pub when: Option<When>,
     /// What they get.
     pub action: Action,
 }
 
 impl Rule {
-    /// A rule for all of the policy's ABIs.
+    /// A rule for all arguments and all of the policy's ABIs.
     pub fn new(syscalls: impl IntoIterator<Item = Syscall>, action: Action) -> Rule {
-        Rule { syscalls: syscalls.into_iter().collect(), arch: BTreeSet::new(), action }
+        Rule {
+            syscalls: syscalls.into_iter().collect(),
+            numbers: Numbers::default(),
+            arch: BTreeSet::new(),
+            when: None,
+            action,
+        }
     }
 
-    /// Whether it says something of `syscall` on `arch`.
+    /// Whether it is for `arch`.
+    pub fn is_for(&self, arch: Arch) -> bool {
+        self.arch.is_empty() || self.arch.contains(&arch)
+    }
+
+    /// Whether it names `syscall` for `arch`.
     pub fn applies_to(&self, syscall: Syscall, arch: Arch) -> bool {
-        self.syscalls.contains(&syscall) && (self.arch.is_empty() || self.arch.contains(&arch))
+        self.is_for(arch) && self.syscalls.contains(&syscall)
+    }
+}
+
+/// A set of numbers, as ranges that neither touch nor overlap.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Numbers(BTreeMap<u32, u32>);
+
+impl Numbers {
+    /// Adds `first..=last`; nothing if `first > last`.
+    pub fn insert(&mut self, first: u32, last: u32) {
+        if first > last {
+            return;
+        }
+        let (mut first, mut last) = (first, last);
+        let touching: Vec<(u32, u32)> = self
+            .ranges()
+            .filter(|&(from, to)| from <= last.saturating_add(1) && to.saturating_add(1) >= first)
+            .collect();
+        for (from, to) in touching {
+            self.0.remove(&from);
+            (first, last) = (first.min(from), last.max(to));
+        }
+        self.0.insert(first, last);
+    }
+
+    /// The ranges in order: first and last number.
+    pub fn ranges(&self) -> impl Iterator<Item = (u32, u32)> + '_ {
+        self.0.iter().map(|(&first, &last)| (first, last))
+    }
+
+    /// Whether `nr` is among them.
+    pub fn contains(&self, nr: u32) -> bool {
+        self.0.range(..=nr).next_back().is_some_and(|(_, &last)| nr <= last)
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 }
 
@@ -255,6 +317,17 @@ impl FromStr for Date {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ranges_of_numbers_join() {
+        let mut numbers = Numbers::default();
+        for (first, last) in [(5, 9), (20, 30), (10, 12), (40, 39), (u32::MAX, u32::MAX), (8, 25)] {
+            numbers.insert(first, last);
+        }
+        let ranges: Vec<_> = numbers.ranges().collect();
+        assert_eq!(ranges, [(5, 30), (u32::MAX, u32::MAX)]);
+        assert!(numbers.contains(5) && numbers.contains(30) && !numbers.contains(31));
+    }
 
     #[test]
     fn days_are_those_of_the_calendar() {

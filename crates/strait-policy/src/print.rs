@@ -39,6 +39,9 @@ fn document(policy: &Policy) -> String {
         out.map(1, "identity", &map);
     }
     out.list(1, "architectures", policy.architectures.iter().map(|arch| arch.name()));
+    if policy.foreign != Policy::FOREIGN {
+        out.line(1, &format!("foreign: {}", action_text(policy.foreign)));
+    }
     out.line(1, &format!("default: {}", action_text(policy.default)));
     if let Some(unknown) = &policy.unknown {
         let action = action_text(unknown.action);
@@ -75,7 +78,17 @@ fn document(policy: &Policy) -> String {
 fn rule_map(rule: &Rule) -> Map {
     let mut map = Map::default();
     map.list("syscalls", rule.syscalls.iter().map(|call| call.name()));
+    if !rule.numbers.is_empty() {
+        let range = |(first, last)| match first == last {
+            true => number(first),
+            false => quoted(&format!("{}-{}", number(first), number(last))),
+        };
+        map.0.push(("numbers".to_owned(), Part::List(rule.numbers.ranges().map(range).collect())));
+    }
     map.list("arch", rule.arch.iter().map(|arch| arch.name()));
+    if let Some(when) = &rule.when {
+        map.raw("when", quoted(&when.to_string()));
+    }
     map.raw("action", action_text(rule.action));
     map
 }
@@ -121,11 +134,18 @@ fn necessity_map(necessity: &Necessity) -> Map {
     Map(vec![(kind.to_owned(), Part::Raw(map.flow()))])
 }
 
+/// A system call's number; large ones are patterns of bits.
+fn number(nr: u32) -> String {
+    if nr < 0x1_0000 { nr.to_string() } else { format!("{nr:#x}") }
+}
+
 /// A scalar: plain where that reads back as the same text, else in double quotes.
 fn scalar(text: &str) -> String {
-    if is_plain(text) {
-        return text.to_owned();
-    }
+    if is_plain(text) { text.to_owned() } else { quoted(text) }
+}
+
+/// A scalar in double quotes.
+fn quoted(text: &str) -> String {
     let mut quoted = String::from("\"");
     for c in text.chars() {
         match c {

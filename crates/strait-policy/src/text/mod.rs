@@ -10,6 +10,8 @@ mod yaml;
 
 use std::fmt;
 
+use strait_abi::Arch;
+
 pub(crate) use fields::Fields;
 pub(crate) use nearest::nearest;
 pub(crate) use yaml::is_plain;
@@ -54,13 +56,28 @@ impl Span {
         Span { start: offset(start), end: offset(end.max(start)) }
     }
 
-    /// The same in lines and columns of `text`.
-    pub(crate) fn place(self, text: &str) -> Place {
+    /// The bytes of `text`, at boundaries of characters.
+    pub(crate) fn range(self, text: &str) -> std::ops::Range<usize> {
         let floor = |at: u32| {
             let at = usize::try_from(at).unwrap_or(usize::MAX).min(text.len());
             (0..=at).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0)
         };
-        let (start, end) = (floor(self.start), floor(self.end));
+        floor(self.start)..floor(self.end)
+    }
+
+    /// The offset that is `at` bytes into the span.
+    pub(crate) fn start_at(self, at: usize) -> u32 {
+        self.start.saturating_add(u32::try_from(at).unwrap_or(u32::MAX))
+    }
+
+    /// A span that was counted from `start`.
+    pub(crate) fn shifted(self, start: u32) -> Span {
+        Span { start: self.start.saturating_add(start), end: self.end.saturating_add(start) }
+    }
+
+    /// The same in lines and columns of `text`.
+    pub(crate) fn place(self, text: &str) -> Place {
+        let std::ops::Range { start, end } = self.range(text);
         let before = &text[..start];
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
         Place {
@@ -108,6 +125,12 @@ pub(crate) fn read_yaml(text: &str) -> Result<Node, Fault> {
     } else {
         yaml::read(text)
     }
+}
+
+/// Reads JSON, and nothing that only looks like it.
+pub(crate) fn read_json(text: &str) -> Result<Node, Fault> {
+    check_size(text)?;
+    json::read(text)
 }
 
 fn check_size(text: &str) -> Result<(), Fault> {
@@ -256,6 +279,56 @@ pub enum Problem {
         field: String,
         /// What would be right.
         right: &'static str,
+    },
+    /// An argument that a call has not.
+    #[error("`{call}` has no argument `{name}`; {hint}")]
+    UnknownArgument {
+        /// The argument.
+        name: String,
+        /// The call.
+        call: &'static str,
+        /// What would be right.
+        hint: String,
+    },
+    /// A constant that an argument does not take.
+    #[error(
+        "`{name}` is no value of `{argument}` of `{call}` on {arch}{}",
+        suggestion(.nearest.as_deref())
+    )]
+    UnknownConstant {
+        /// The constant.
+        name: String,
+        /// The argument.
+        argument: String,
+        /// The call.
+        call: &'static str,
+        /// The ABI.
+        arch: Arch,
+        /// A constant that it may be meant to be.
+        nearest: Option<String>,
+    },
+    /// A value that has more bits than the kernel takes.
+    #[error(
+        "{value:#x} does not fit: `{call}` takes 32 bits as `{name}` on {arch}, and ignores the rest"
+    )]
+    TooWide {
+        /// The value.
+        value: u64,
+        /// The argument.
+        name: String,
+        /// The call.
+        call: &'static str,
+        /// The ABI.
+        arch: Arch,
+    },
+    /// Less or greater than a negative value.
+    #[error(
+        "`{name}` is compared without sign, so a negative value can only be tested with == and !=; \
+         write the range of non-negative values"
+    )]
+    SignedOrder {
+        /// The argument.
+        name: String,
     },
     /// Something that the format knows and this version does not.
     #[error("{what} cannot be used here; {right}")]

@@ -1,0 +1,180 @@
+//! A policy as an OCI profile.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+use strait_abi::{Arch, Syscall};
+use strait_bpf::Action;
+
+use super::{Machine, libseccomp, profile};
+use crate::format::product::{Product, chain_products};
+use crate::format::{Exported, FormatError, compare};
+use crate::policy::Policy;
+use crate::rules::{Op, Width};
+use crate::text;
+
+/// The policy as a profile for the machine's runtime.
+///
+/// A call that the format cannot describe, or not alike for all ABIs of the policy, is left to
+/// the default action; that shows among the losses.
+///
+/// # Errors
+/// If the policy has no meaning.
+pub fn export(policy: &Policy, machine: &Machine) -> Result<Exported, FormatError> {
+    let rules = policy.lower()?;
+    let mut unconditional: BTreeMap<std::cmp::Reverse<Action>, BTreeSet<Syscall>> = BTreeMap::new();
+    let mut conditional: BTreeMap<Vec<(Vec<JsonArg>, Action)>, BTreeSet<Syscall>> = BTreeMap::new();
+    for call in Syscall::all() {
+        let mut chains = policy.architectures.iter().filter_map(|arch| {
+            let chain = rules.table(arch.audit_arch())?.chain(call.number(arch)?);
+            // Half a register is the whole on an ABI of 32 bits; either may be what the policy
+            // says for all of its ABIs.
+            let of = |register| clauses(&chain_products(chain, policy.default, register)?);
+            Some([of(libseccomp::width(arch)), of(Width::W64)])
+        });
+        let Some([Some(first), _]) = chains.next() else { continue };
+        let alike = |both: [Option<Clauses>; 2]| {
+            both.into_iter().flatten().any(|other| same(&first, &other))
+        };
+        if !chains.all(alike) {
+            continue;
+        }
+        match first.as_slice() {
+            [] => {}
+            [(args, action)] if args.is_empty() => {
+                unconditional.entry(std::cmp::Reverse(*action)).or_default().insert(call);
+            }
+            _ => drop(conditional.entry(first).or_default().insert(call)),
+        }
+    }
+    let names = |calls: &BTreeSet<Syscall>| calls.iter().map(|call| call.name()).collect();
+    let rule = |calls: &BTreeSet<Syscall>, action: Action, args: Vec<JsonArg>| JsonRule {
+        names: names(calls),
+        action: action_name(action),
+        errno_ret: errno_of(action),
+        args,
+    };
+    let mut syscalls: Vec<JsonRule> =
+        unconditional.iter().map(|(action, calls)| rule(calls, action.0, Vec::new())).collect();
+    for (clauses, calls) in &conditional {
+        for (args, action) in clauses {
+            syscalls.push(rule(calls, *action, args.clone()));
+        }
+    }
+    let json = JsonProfile {
+        default_action: action_name(policy.default),
+        default_errno_ret: errno_of(policy.default),
+        architectures: policy.architectures.iter().map(Arch::oci_name).collect(),
+        syscalls,
+    };
+    let mut text = serde_json::to_string_pretty(&json)
+        .expect("the fields are strings, numbers and lists: they always serialize");
+    text.push('\n');
+    let written = text::read_json(&text)
+        .and_then(|root| profile::resolve(&root, machine, &mut Vec::new()))
+        .map_err(|fault| fault.in_text(&text))?;
+    let installed = libseccomp::install(&written, machine);
+    let losses = compare(&rules, &installed, &policy.architectures)?;
+    Ok(Exported { text, losses })
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct JsonProfile {
+    default_action: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    default_errno_ret: Option<u16>,
+    architectures: Vec<&'static str>,
+    syscalls: Vec<JsonRule>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct JsonRule {
+    names: Vec<&'static str>,
+    action: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    errno_ret: Option<u16>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    args: Vec<JsonArg>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct JsonArg {
+    index: u8,
+    value: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value_two: Option<u64>,
+    op: &'static str,
+}
+
+/// What a call gets: arguments that hold together, and the action; otherwise the default.
+type Clauses = Vec<(Vec<JsonArg>, Action)>;
+
+/// The clauses in the format's words, or none if it has not enough.
+fn clauses(products: &[Product]) -> Option<Clauses> {
+    let mut clauses: Clauses = Vec::new();
+    for product in products {
+        let args = product
+            .tests
+            .iter()
+            .map(|test| {
+                let whole = test.mask() == test.width().mask() && test.op() != Op::Eq
+                    || test.mask() == u64::MAX;
+                let (op, value, value_two) = match test.op() {
+                    Op::Eq if whole => ("SCMP_CMP_EQ", test.value(), None),
+                    Op::Eq => ("SCMP_CMP_MASKED_EQ", test.mask(), Some(test.value())),
+                    Op::Ne if whole => ("SCMP_CMP_NE", test.value(), None),
+                    Op::Lt if whole => ("SCMP_CMP_LT", test.value(), None),
+                    Op::Le if whole => ("SCMP_CMP_LE", test.value(), None),
+                    Op::Gt if whole => ("SCMP_CMP_GT", test.value(), None),
+                    Op::Ge if whole => ("SCMP_CMP_GE", test.value(), None),
+                    _ => return None,
+                };
+                Some(JsonArg { index: test.arg(), value, value_two, op })
+            })
+            .collect::<Option<Vec<JsonArg>>>()?;
+        // Two conditions on one argument would be two rules.
+        let indexes: BTreeSet<u8> = args.iter().map(|arg| arg.index).collect();
+        if indexes.len() != args.len() {
+            return None;
+        }
+        clauses.push((args, product.action));
+    }
+    Some(clauses)
+}
+
+/// Whether two ABIs have the same clauses: on one of 32 bits the low half is the register.
+fn same(one: &Clauses, other: &Clauses) -> bool {
+    let normal = |clauses: &Clauses| -> Clauses {
+        let normal = |arg: &JsonArg| match (arg.op, arg.value, arg.value_two) {
+            ("SCMP_CMP_MASKED_EQ", 0xffff_ffff, Some(value)) => {
+                JsonArg { index: arg.index, value, value_two: None, op: "SCMP_CMP_EQ" }
+            }
+            _ => arg.clone(),
+        };
+        clauses.iter().map(|(args, act)| (args.iter().map(normal).collect(), *act)).collect()
+    };
+    normal(one) == normal(other)
+}
+
+fn action_name(action: Action) -> &'static str {
+    match action {
+        Action::Allow => "SCMP_ACT_ALLOW",
+        Action::Log => "SCMP_ACT_LOG",
+        Action::Errno(_) => "SCMP_ACT_ERRNO",
+        Action::Trap(_) => "SCMP_ACT_TRAP",
+        Action::Trace(_) => "SCMP_ACT_TRACE",
+        Action::Notify => "SCMP_ACT_NOTIFY",
+        Action::KillThread => "SCMP_ACT_KILL_THREAD",
+        Action::KillProcess => "SCMP_ACT_KILL_PROCESS",
+    }
+}
+
+fn errno_of(action: Action) -> Option<u16> {
+    match action {
+        Action::Errno(data) | Action::Trace(data) => Some(data),
+        _ => None,
+    }
+}

@@ -1,0 +1,98 @@
+//! Profiles written by others, which lie beside the checkout and not in it.
+
+use std::path::PathBuf;
+
+use strait_abi::{Arch, KernelVersion, Syscall};
+use strait_bpf::{Action, SeccompData};
+use strait_policy::baseline::docker_default;
+use strait_policy::format::oci::{self, Machine};
+use strait_policy::{Policy, Rules};
+use strait_testkit::skip;
+
+/// The text of a profile, or none, and then that is said.
+fn profile(test: &str, name: &str) -> Option<String> {
+    let beside: PathBuf =
+        [env!("CARGO_MANIFEST_DIR"), "..", "..", "..", "shared", "profiles", name].iter().collect();
+    match std::fs::read_to_string(&beside) {
+        Ok(text) => Some(text),
+        Err(_) => {
+            skip(test, &format!("there is no ../shared/profiles/{name} beside the checkout"));
+            None
+        }
+    }
+}
+
+fn machine() -> Machine {
+    Machine::new(Arch::X86_64, KernelVersion::new(6, 18))
+}
+
+fn decide(rules: &Rules, arch: Arch, name: &str, args: [u64; 6]) -> Action {
+    let nr = Syscall::from_name(name).unwrap().number(arch).unwrap();
+    rules.decide(&SeccompData { nr, arch: arch.audit_arch(), instruction_pointer: 0, args })
+}
+
+/// Import and export again, and the document between them.
+fn round_trip(text: &str) -> (Policy, Rules) {
+    let policy = oci::import(text, &machine()).unwrap().policy;
+    assert_eq!(Policy::parse(&policy.to_string()).unwrap(), policy);
+    let exported = oci::export(&policy, &machine()).unwrap();
+    assert_eq!(exported.losses, []);
+    let again = oci::import(&exported.text, &machine()).unwrap().policy;
+    let rules = policy.lower().unwrap();
+    let meaning = rules.decision().unwrap();
+    assert_eq!(
+        again.lower().unwrap().decision().unwrap().compare(&meaning).unwrap().differences,
+        []
+    );
+    (policy, rules)
+}
+
+#[test]
+fn the_default_profile_of_docker_is_read_and_written() {
+    let Some(text) = profile("docker default", "moby-default.json") else { return };
+    let (_, rules) = round_trip(&text);
+    let x86_64 = |name, args| decide(&rules, Arch::X86_64, name, args);
+    assert_eq!(x86_64("read", [0; 6]), Action::Allow);
+    assert_eq!(x86_64("mount", [0; 6]), Action::Errno(1));
+    assert_eq!(x86_64("clone3", [0; 6]), Action::Errno(38));
+    assert_eq!(x86_64("clone", [0x0001_0f00, 0, 0, 0, 0, 0]), Action::Allow);
+    assert_eq!(x86_64("clone", [0x1000_0000, 0, 0, 0, 0, 0]), Action::Errno(1));
+    assert_eq!(x86_64("socket", [38, 0, 0, 0, 0, 0]), Action::Errno(1));
+    assert_eq!(x86_64("socket", [39, 0, 0, 0, 0, 0]), Action::Allow);
+    assert_eq!(x86_64("personality", [0xffff_ffff, 0, 0, 0, 0, 0]), Action::Allow);
+    assert_eq!(x86_64("chroot", [0; 6]), Action::Allow);
+    assert_eq!(decide(&rules, Arch::I386, "socketcall", [0; 6]), Action::Allow);
+    // The calls by which the baseline was written down.
+    let baseline = docker_default();
+    for call in Syscall::all() {
+        let Some(nr) = call.number(Arch::X86_64) else { continue };
+        let chain = rules.table(Arch::X86_64.audit_arch()).unwrap().chain(nr);
+        let always = chain.arms.is_empty() && chain.otherwise == Action::Allow;
+        let sometimes = chain.arms.iter().any(|arm| arm.action == Action::Allow);
+        assert_eq!(baseline.allowed.contains(&call), always, "{call}");
+        assert_eq!(baseline.conditional.contains(&call), sometimes, "{call}");
+    }
+}
+
+#[test]
+fn capabilities_and_kernels_select_rules() {
+    let Some(text) = profile("docker default", "moby-default.json") else { return };
+    let allows = |machine: &Machine, name| {
+        let rules = oci::import(&text, machine).unwrap().policy.lower().unwrap();
+        decide(&rules, Arch::X86_64, name, [0; 6]) == Action::Allow
+    };
+    let mut admin = machine();
+    admin.capabilities.insert("CAP_SYS_ADMIN".into());
+    assert!(allows(&admin, "mount") && allows(&admin, "clone3") && !allows(&machine(), "mount"));
+    let mut old = machine();
+    old.kernel = KernelVersion::new(4, 4);
+    assert!(allows(&machine(), "ptrace") && !allows(&old, "ptrace"));
+}
+
+#[test]
+fn other_profiles_are_read_and_written() {
+    for name in ["containers-common.json", "docker-labs-deny.json"] {
+        let Some(text) = profile("other profiles", name) else { continue };
+        round_trip(&text);
+    }
+}
