@@ -3,6 +3,8 @@
 //! The oracle is the library itself, by a small C program that is built here; without a compiler
 //! or the library's headers the tests are skipped.
 
+#![allow(clippy::unwrap_used, reason = "these are tests, and their helpers fail with them")]
+
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};

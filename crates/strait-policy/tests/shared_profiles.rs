@@ -1,5 +1,7 @@
 //! Profiles written by others, which lie beside the checkout and not in it.
 
+#![allow(clippy::unwrap_used, reason = "these are tests, and their helpers fail with them")]
+
 use std::path::PathBuf;
 
 use strait_abi::{Arch, KernelVersion, Syscall};
