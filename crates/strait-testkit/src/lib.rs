@@ -5,6 +5,7 @@ mod effort;
 pub mod generate;
 pub mod kernel;
 mod skip;
+pub mod smt;
 pub mod victim;
 
 pub use effort::effort;
