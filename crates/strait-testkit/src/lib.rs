@@ -2,6 +2,7 @@
 
 pub mod cases;
 mod effort;
+pub mod fuzz;
 pub mod generate;
 pub mod kernel;
 mod skip;

@@ -1,0 +1,90 @@
+//! What is written is read back, and nothing that is read is taken for what it is not.
+
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+use proptest::prelude::*;
+use strait_bpf::{ByteOrder, Decision, Insn, Program};
+use strait_testkit::generate::{self, Rng};
+
+/// A program for a machine of either byte order.
+fn program(seed: u64) -> Program {
+    let mut rng = Rng::new(seed);
+    let insns: Vec<Insn> = generate::any_program(&mut rng).insns().to_vec();
+    let order = if rng.one_in(2) { ByteOrder::Little } else { ByteOrder::Big };
+    Program::with_byte_order(insns, order).unwrap()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_form_is_read_back(seed: u64) {
+        let program = program(seed);
+        let order = program.byte_order();
+        let listing = program.listing(None).to_string();
+        prop_assert_eq!(&Program::assemble_for(&listing, order).unwrap(), &program, "{}", listing);
+        prop_assert_eq!(&Program::from_bytes(&program.to_bytes()).unwrap(), &program);
+        prop_assert_eq!(&Program::from_bytes_in(&program.to_bytes(), order).unwrap(), &program);
+        prop_assert_eq!(&Program::from_hex(&program.to_hex()).unwrap(), &program);
+        prop_assert_eq!(&Program::from_array(&program.to_c("filter"), order).unwrap(), &program);
+        prop_assert_eq!(&Program::from_array(&program.to_rust("FILTER"), order).unwrap(), &program);
+    }
+
+    #[test]
+    fn the_other_byte_order_is_named(seed: u64) {
+        let program = program(seed);
+        let (expected, found) = match program.byte_order() {
+            ByteOrder::Little => (ByteOrder::Big, ByteOrder::Little),
+            ByteOrder::Big => (ByteOrder::Little, ByteOrder::Big),
+        };
+        let error = Program::from_bytes_in(&program.to_bytes(), expected).unwrap_err();
+        prop_assert_eq!(error, strait_bpf::FileError::ByteOrder { expected, found });
+    }
+
+    #[test]
+    fn any_bytes_are_a_program_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
+        if let Ok(program) = Program::from_bytes(&bytes) {
+            prop_assert_eq!(program.to_bytes(), bytes);
+        }
+    }
+
+    #[test]
+    fn any_text_is_a_program_or_an_error(text in "(ld|ret|jeq|ja|x:|M\\[|\\[nr\\]|#1|allow|errno\\(|[ ,;\n]|\\PC){0,24}") {
+        if let Ok(program) = Program::assemble(&text) {
+            let listing = program.listing(None).to_string();
+            prop_assert_eq!(Program::assemble(&listing).unwrap(), program);
+        }
+        let _ = Program::from_hex(&text);
+        let _ = Program::from_array(&text, ByteOrder::Little);
+    }
+
+    #[test]
+    fn the_tokens_of_a_line_are_its_text(seed: u64) {
+        let listing = program(seed).listing(None);
+        for line in listing.lines() {
+            let tokens: String = line.tokens().map(|(_, text)| text).collect();
+            prop_assert_eq!(tokens, line.to_string());
+        }
+    }
+}
+
+#[test]
+fn real_filters_are_written_and_read_in_every_form() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata/filters");
+    let mut read = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "bpf") {
+            continue;
+        }
+        read += 1;
+        let bytes = std::fs::read(&path).unwrap();
+        let program = Program::from_bytes_in(&bytes, ByteOrder::Little).unwrap();
+        assert_eq!(program.to_bytes(), bytes);
+        let listing = program.listing(None).to_string();
+        assert_eq!(Program::assemble(&listing).unwrap(), program, "{path:?}");
+        let pfc = Decision::of(&program).unwrap().to_pfc().unwrap();
+        assert!(pfc.contains("if ($arch == 3221225534)"), "{path:?}: {pfc}");
+    }
+    assert!(read >= 14);
+}
