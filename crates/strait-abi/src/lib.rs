@@ -8,6 +8,7 @@
 
 mod arch;
 mod constant;
+mod danger;
 mod history;
 mod signature;
 mod syscall;
@@ -16,6 +17,7 @@ mod version;
 
 pub use arch::{Arch, AuditArch, UnknownArch};
 pub use constant::ConstantSet;
+pub use danger::{Danger, DangerClass};
 pub use signature::{Arg, Width};
 pub use syscall::{Syscall, UnknownSyscall};
 pub use version::{InvalidKernelVersion, KernelVersion};
