@@ -19,7 +19,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::ptr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -236,9 +236,7 @@ impl PendingChild {
     /// # Errors
     /// If the kernel gives no process or no means to talk to it.
     pub fn fork(command: &Command) -> Result<PendingChild, ForkError> {
-        // One at a time: a child that another thread forks while the other end is open here would
-        // hold a copy of it, and the hang-up that tells of exec would not come.
-        let _alone = FORK.lock().unwrap_or_else(PoisonError::into_inner);
+        let _alone = no_fork_meanwhile();
         let channel_error = |source: io::Error| ForkError::Channel { source };
         let shared = Shared::new().map_err(channel_error)?;
         let (channel, childs_end) = channel().map_err(channel_error)?;
@@ -348,11 +346,12 @@ impl PendingChild {
         let listener = if gate { self.take_listener(tick)? } else { None };
         loop {
             tick().map_err(|source| ExecError::Channel { source })?;
-            let ready = self.wait_ready(listener.as_ref(), TICK)?;
+            let listener = listener.as_ref().map(|held| &held.listener);
+            let ready = self.wait_ready(listener, TICK)?;
             if ready.hung_up || self.shared.failure().is_some() {
                 break;
             }
-            if let (true, Some(listener)) = (ready.notified, &listener) {
+            if let (true, Some(listener)) = (ready.notified, listener) {
                 self.open_gate(listener)?;
             }
         }
@@ -371,7 +370,7 @@ impl PendingChild {
     fn take_listener(
         &self,
         tick: &mut dyn FnMut() -> io::Result<()>,
-    ) -> Result<Option<Listener>, ExecError> {
+    ) -> Result<Option<HeldListener>, ExecError> {
         let mut pause = Duration::from_micros(10);
         let fd = loop {
             tick().map_err(|source| ExecError::Channel { source })?;
@@ -384,8 +383,9 @@ impl PendingChild {
             thread::sleep(pause);
             pause = (pause * 2).min(Duration::from_millis(1));
         };
+        let alone = no_fork_meanwhile();
         match pidfd_getfd(&self.pidfd, fd, PidfdGetfdFlags::empty()) {
-            Ok(fd) => Ok(Some(Listener::from_fd(fd))),
+            Ok(fd) => Ok(Some(HeldListener { listener: Listener::from_fd(fd), _alone: alone })),
             // It is gone already: somebody killed it.
             Err(Errno::SRCH) => Ok(None),
             Err(errno) => Err(ExecError::Gate { source: errno.into() }),
@@ -572,11 +572,21 @@ impl AsFd for Child {
     }
 }
 
-/// Held from the making of a channel to the closing of the child's end in this process.
-static FORK: Mutex<()> = Mutex::new(());
+/// Keeps other threads from forking children while descriptors are open here that they must not
+/// have copies of: the child's end of a channel, whose hang-up tells of exec, and a listener.
+fn no_fork_meanwhile() -> MutexGuard<'static, ()> {
+    static FORK: Mutex<()> = Mutex::new(());
+    FORK.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// How long at most nothing is looked at while a child is on its way to exec.
 const TICK: Duration = Duration::from_millis(5);
+
+/// The listener of a child, of which no other child gets a copy. Closed before others may fork.
+struct HeldListener {
+    listener: Listener,
+    _alone: MutexGuard<'static, ()>,
+}
 
 /// What [`PendingChild::wait_ready`] found.
 struct Ready {
