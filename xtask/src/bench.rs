@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use strait_bpf::Program;
-use strait_compiler::{Frequencies, Level, Options, compile};
+use strait_compiler::{Effort, Frequencies, Level, Options, compile};
 
 use measure::Cost;
 use workload::Workload;
@@ -93,11 +93,15 @@ fn ours(workload: &Workload, mix: &BTreeMap<u32, f64>) -> Vec<(&'static str, Opt
     for (&nr, &share) in mix {
         frequencies.add(arch, nr, times(share));
     }
+    let profile = Options { frequencies: Some(frequencies), ..Options::default() };
     let level = |level| Options { level, ..Options::default() };
     vec![
         ("strait", level(Level::Speed)),
-        ("strait, profile", Options { frequencies: Some(frequencies), ..Options::default() }),
+        ("strait, thorough", Options { effort: Effort::Thorough, ..Options::default() }),
+        ("strait, profile", profile.clone()),
+        ("strait, thorough, profile", Options { effort: Effort::Thorough, ..profile }),
         ("strait, size", level(Level::Size)),
+        ("strait, thorough, size", Options { effort: Effort::Thorough, ..level(Level::Size) }),
         ("strait, plain", level(Level::None)),
     ]
 }

@@ -1,12 +1,13 @@
 //! From functions of the arguments to blocks of instructions: which word to look at first.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 use strait_policy::rules::Chain;
 
 use crate::data::Words;
 use crate::function::{Function, Functions, Step, TooLarge, View, Word};
 use crate::graph::{Compare, Graph, Node, NodeId};
+use crate::hash::QuickMap;
 use crate::plain;
 use crate::tree::{Aim, Span, tree};
 
@@ -36,8 +37,8 @@ pub(crate) struct Blocks {
     functions: Functions,
     words: Words,
     aim: Aim,
-    made: HashMap<(Function, Option<Word>), Block>,
-    ways: HashMap<Function, f64>,
+    made: QuickMap<(Function, Option<Word>), Block>,
+    ways: QuickMap<Function, f64>,
 }
 
 impl Blocks {
@@ -47,8 +48,8 @@ impl Blocks {
             functions: Functions::new(),
             words,
             aim,
-            made: HashMap::new(),
-            ways: HashMap::new(),
+            made: QuickMap::default(),
+            ways: QuickMap::default(),
         }
     }
 
@@ -140,9 +141,9 @@ impl Blocks {
         let ways: f64 = below.iter().map(|&(ways, _)| ways).sum();
         executed += below.iter().map(|&(part, cost)| part / ways * cost).sum::<f64>();
         let length = size(graph, root);
-        let cost = match self.aim {
-            Aim::Speed => executed + PRICE * length,
-            Aim::Size => PRICE * executed + length,
+        let cost = match self.aim.size {
+            false => executed + PRICE * length,
+            true => PRICE * executed + length,
         };
         Ok(Block { root, executed, cost })
     }

@@ -6,11 +6,12 @@
 //! two chains that say the same of every call become one function, however they are written
 //! (unless they look at the same word through different masks; then they may stay two).
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 use strait_bpf::Action;
 use strait_policy::rules::{Chain, Condition, Op, Test, Width};
 
+use crate::hash::QuickMap;
 use crate::plain::halves;
 
 /// A word of the arguments.
@@ -66,8 +67,8 @@ const LIMIT: usize = 400_000;
 #[derive(Debug)]
 pub(crate) struct Functions {
     steps: Vec<Step>,
-    ids: HashMap<Step, Function>,
-    selected: HashMap<(Function, Function, Function), Function>,
+    ids: QuickMap<Step, Function>,
+    selected: QuickMap<(Function, Function, Function), Function>,
     spans: usize,
 }
 
@@ -77,8 +78,8 @@ impl Functions {
         let (no, yes) = (Step::Truth(false), Step::Truth(true));
         Functions {
             steps: vec![no.clone(), yes.clone()],
-            ids: HashMap::from([(no, Function::FALSE), (yes, Function::TRUE)]),
-            selected: HashMap::new(),
+            ids: QuickMap::from_iter([(no, Function::FALSE), (yes, Function::TRUE)]),
+            selected: QuickMap::default(),
             spans: 0,
         }
     }
@@ -157,7 +158,7 @@ impl Functions {
                 }
                 (first == last && known_with(other)).then_some(first & other.mask)
             };
-            let within = self.given(function, &value, &mut HashMap::new())?;
+            let within = self.given(function, &value, &mut QuickMap::default())?;
             if spans.last().is_none_or(|&(_, before)| before != within) {
                 spans.push((first, within));
             }
@@ -184,7 +185,7 @@ impl Functions {
         &mut self,
         function: Function,
         value: &dyn Fn(View) -> Option<u32>,
-        known: &mut HashMap<Function, Function>,
+        known: &mut QuickMap<Function, Function>,
     ) -> Result<Function, TooLarge> {
         let Step::Look(view, spans) = self.step(function) else { return Ok(function) };
         if let Some(&function) = known.get(&function) {

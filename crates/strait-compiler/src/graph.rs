@@ -5,9 +5,9 @@
 //! ids jumps only forward. Equal nodes are the same node: that is how leaves and whole blocks of
 //! argument checks come to be shared.
 
-use std::collections::HashMap;
-
 use strait_bpf::Action;
+
+use crate::hash::QuickMap;
 
 /// A node of a [`Graph`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -71,7 +71,7 @@ impl Node {
 #[derive(Debug, Default)]
 pub(crate) struct Graph {
     nodes: Vec<Node>,
-    ids: HashMap<Node, NodeId>,
+    ids: QuickMap<Node, NodeId>,
 }
 
 impl Graph {

@@ -10,10 +10,12 @@
 //! The crate does no I/O.
 #![forbid(unsafe_code)]
 
+mod bits;
 mod blocks;
 mod data;
 mod function;
 mod graph;
+mod hash;
 mod layout;
 mod numbers;
 mod plain;
@@ -44,6 +46,17 @@ pub enum Level {
     Size,
 }
 
+/// How much work to put in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Effort {
+    /// A millisecond or so for a container's policy.
+    #[default]
+    Quick,
+    /// As much as can help; some hundred times that.
+    Thorough,
+}
+
 /// How often each call is made.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Frequencies {
@@ -68,6 +81,8 @@ impl Frequencies {
 pub struct Options {
     /// What to optimise for.
     pub level: Level,
+    /// How much work to put in.
+    pub effort: Effort,
     /// How often each call is made; without it, every known call that may pass is made equally
     /// often.
     pub frequencies: Option<Frequencies>,
@@ -159,8 +174,11 @@ pub fn compile(rules: &Rules, options: &Options) -> Result<Compiled, CompileErro
     let mut graph = Graph::default();
     let root = match options.level {
         Level::None => plain::rules(&mut graph, rules, words),
-        Level::Speed => numbers::rules(&mut graph, rules, words, Aim::Speed, options),
-        Level::Size => numbers::rules(&mut graph, rules, words, Aim::Size, options),
+        Level::Speed | Level::Size => {
+            let size = options.level == Level::Size;
+            let aim = Aim { size, thorough: options.effort == Effort::Thorough };
+            numbers::rules(&mut graph, rules, words, aim, options)
+        }
     };
     let insns = layout::lay_out(&graph, root);
     if insns.len() > Program::MAX_LEN {

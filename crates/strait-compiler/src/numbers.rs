@@ -1,6 +1,6 @@
 //! From rules to a graph: the audit arch, then the number, then the arguments.
 
-use strait_abi::{AuditArch, Syscall};
+use strait_abi::{Arch, AuditArch, Syscall};
 use strait_policy::Rules;
 use strait_policy::rules::{Chain, Table};
 
@@ -50,7 +50,7 @@ fn numbers(
     aim: Aim,
     options: &Options,
 ) -> (NodeId, u64) {
-    let calls = Calls::of(arch, options);
+    let calls = Calls::of(arch, aim, options);
     let mut spans = Vec::new();
     for (first, last, chain) in table.spans() {
         let target = blocks.chain(graph, chain);
@@ -59,7 +59,23 @@ fn numbers(
         });
     }
     let total = spans.iter().map(|span| span.weight).sum();
+    let spans = set_apart(graph, spans, aim);
     (tree(graph, &spans, aim).root, total)
+}
+
+/// Makes one span of all numbers of another ABI, with a tree of its own, so that no native call
+/// pays for how they are told apart.
+///
+/// before: `…, [x32] -> a, [x32 + 1] -> b, …`  after: `…, [x32..] -> tree`
+fn set_apart(graph: &mut Graph, mut spans: Vec<Span>, aim: Aim) -> Vec<Span> {
+    let at = spans.partition_point(|span| span.first < Arch::X32_BIT);
+    if spans.len() - at > 2 {
+        let others = spans.split_off(at);
+        let target = tree(graph, &others, aim).root;
+        let weight = others.iter().map(|span| span.weight).sum();
+        spans.push(Span { first: others[0].first, last: u32::MAX, target, weight });
+    }
+    spans
 }
 
 /// The calls of one audit arch, and how often each is made.
@@ -67,10 +83,12 @@ struct Calls {
     counts: Vec<(u32, u64)>,
     /// Whether they were counted, denied ones too, rather than assumed.
     counted: bool,
+    /// Whether each is to have a span of its own.
+    apart: bool,
 }
 
 impl Calls {
-    fn of(arch: AuditArch, options: &Options) -> Calls {
+    fn of(arch: AuditArch, aim: Aim, options: &Options) -> Calls {
         let counts = match &options.frequencies {
             Some(Frequencies { calls }) => calls
                 .range((arch, 0)..=(arch, u32::MAX))
@@ -87,7 +105,8 @@ impl Calls {
                 numbers.into_iter().map(|nr| (nr, often)).collect()
             }
         };
-        Calls { counts, counted: options.frequencies.is_some() }
+        let counted = options.frequencies.is_some();
+        Calls { counts, counted, apart: counted || aim.thorough }
     }
 
     /// Cuts a span of numbers at the calls that are made often, so that each can have a question
@@ -97,7 +116,7 @@ impl Calls {
         let from = self.counts.partition_point(|&(nr, _)| nr < first);
         let to = self.counts.partition_point(|&(nr, _)| nr <= last);
         let counts = if made { &self.counts[from..to] } else { &[] };
-        if !self.counted {
+        if !self.apart {
             part(first, last, counts.iter().map(|&(_, count)| count).sum());
             return;
         }

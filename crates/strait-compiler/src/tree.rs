@@ -12,9 +12,9 @@
 //!
 //! What is least is `executed questions by weight + price · questions`.
 
-use std::collections::HashMap;
-
+use crate::bits;
 use crate::graph::{Compare, Graph, NodeId};
+use crate::hash::QuickMap;
 
 /// Consecutive values that have the same thing next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,11 +37,11 @@ impl Span {
 
 /// What a tree is to be good at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Aim {
-    /// Few questions on the way, by weight.
-    Speed,
-    /// Few questions in all.
-    Size,
+pub(crate) struct Aim {
+    /// Few questions in all, rather than few on the way.
+    pub(crate) size: bool,
+    /// Whether questions about bits are tried too, at many times the work.
+    pub(crate) thorough: bool,
 }
 
 /// A tree and what it costs.
@@ -53,37 +53,49 @@ pub(crate) struct Tree {
     pub(crate) questions: f64,
 }
 
-/// More spans than this are halved by weight until few enough are left for the search.
+/// Of longer runs only the middle is tried as the place for a `>=`.
 const SEARCHED: usize = 120;
+/// More spans are not searched at all.
+const MOST: usize = 1 << 15;
 /// As many values may be taken out by `==` above a `>=`.
 const TAKEN: usize = 3;
 /// A chain of `==` is at most this long.
 const CHAIN: usize = 8;
 /// Split points that are tried to each side of the middle of the weight.
-const WINDOW: usize = 8;
+const WINDOW: u16 = 8;
 /// Weights are scaled to about this sum, so that products of them stay small.
 const SCALE: u64 = 1 << 24;
 
 /// The best tree over spans, which together cover every value that the word can have here.
 pub(crate) fn tree(graph: &mut Graph, spans: &[Span], aim: Aim) -> Tree {
-    let spans = scaled(&joined(spans));
+    if spans.len() > MOST {
+        // Far more than any program has room for; how good the tree is no longer matters.
+        let (below, above) = spans.split_at(spans.len() / 2);
+        let (no, yes) = (tree(graph, below, aim), tree(graph, above, aim));
+        let root = graph.test(Compare::AtLeast, above[0].first, yes.root, no.root);
+        return Tree { root, questions: 1.0 + no.questions.max(yes.questions) };
+    }
+    let spans = scaled(spans);
     let total: u64 = spans.iter().map(|span| span.weight).sum();
-    let price = match aim {
-        Aim::Speed => total >> 7,
-        Aim::Size => total << 8,
+    let price = if aim.size { total << 8 } else { total >> 7 }.max(1);
+    let with_bits = match aim.thorough {
+        true => bits::tree(graph, &bits::atoms(&spans), price, aim),
+        false => None,
     };
-    let Asked { root, questions } = halve(graph, &spans, aim, price.max(1));
+    let Asked { root, questions } = with_bits
+        .unwrap_or_else(|| plan(&joined(spans.iter().copied()), aim, price, WINDOW).build(graph));
     Tree { root, questions: float(questions) / float(total) }
 }
 
-/// A tree and the sum over its spans of weight times questions.
-struct Asked {
-    root: NodeId,
-    questions: u64,
+/// A tree that was made, and the sum over its spans of weight times questions.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked {
+    pub(crate) root: NodeId,
+    pub(crate) questions: u64,
 }
 
-/// As a number to weigh: sums of weights stay far below 2^53, so this is exact.
-#[expect(clippy::cast_precision_loss, reason = "sums of scaled weights are below 2^53")]
+/// As a number to weigh.
+#[expect(clippy::cast_precision_loss, reason = "sums of scaled weights are far below 2^53")]
 fn float(sum: u64) -> f64 {
     sum as f64
 }
@@ -92,17 +104,17 @@ fn float(sum: u64) -> f64 {
 /// worth a question of its own.
 ///
 /// before: `[0..=3] -> a, [4..=9] -> a`  after: `[0..=9] -> a`
-fn joined(spans: &[Span]) -> Vec<Span> {
-    let total: u64 = spans.iter().map(|span| span.weight).sum();
+pub(crate) fn joined(spans: impl Iterator<Item = Span> + Clone) -> Vec<Span> {
+    let total: u64 = spans.clone().map(|span| span.weight).sum();
     let hot = |span: &Span| span.is_single() && span.weight > total >> 8;
-    let mut joined: Vec<Span> = Vec::with_capacity(spans.len());
+    let mut joined: Vec<Span> = Vec::new();
     for span in spans {
         match joined.last_mut() {
-            Some(before) if before.target == span.target && !hot(before) && !hot(span) => {
+            Some(before) if before.target == span.target && !hot(before) && !hot(&span) => {
                 before.last = span.last;
                 before.weight += span.weight;
             }
-            _ => joined.push(*span),
+            _ => joined.push(span),
         }
     }
     joined
@@ -122,162 +134,203 @@ fn scaled(spans: &[Span]) -> Vec<Span> {
     spans.iter().map(|span| Span { weight: scale(span.weight), ..*span }).collect()
 }
 
-/// `>=` at the middle of the weight while there are too many spans to search.
-fn halve(graph: &mut Graph, spans: &[Span], aim: Aim, price: u64) -> Asked {
-    if spans.len() <= SEARCHED {
-        let mut search = Search::new(spans, aim, price);
-        let all = Run { from: 0, to: spans.len() - 1, taken: Taken::default() };
-        search.best(all);
-        return search.build(graph, all);
+/// The best tree over spans, found but not made.
+pub(crate) struct Plan<'a> {
+    /// Questions by weight, and the price of each.
+    pub(crate) cost: u64,
+    search: Search<'a>,
+    all: Run,
+}
+
+/// Finds the best tree.
+pub(crate) fn plan(spans: &[Span], aim: Aim, price: u64, window: u16) -> Plan<'_> {
+    let mut search = Search::new(spans, aim, price, window);
+    let to = u16::try_from(spans.len() - 1).unwrap_or(NONE);
+    let all = Run { from: 0, to, taken: [NONE; TAKEN] };
+    Plan { cost: search.best(all), search, all }
+}
+
+impl Plan<'_> {
+    /// Makes the tree.
+    pub(crate) fn build(&self, graph: &mut Graph) -> Asked {
+        self.search.build(graph, self.all)
     }
-    let total: u64 = spans.iter().map(|span| span.weight).sum();
-    let mut before = 0;
-    let at = spans.iter().position(|span| {
-        before += span.weight;
-        before * 2 >= total
-    });
-    let at = at.unwrap_or(0).clamp(1, spans.len() - 1);
-    let no = halve(graph, &spans[..at], aim, price);
-    let yes = halve(graph, &spans[at..], aim, price);
-    Asked {
-        root: graph.test(Compare::AtLeast, spans[at].first, yes.root, no.root),
-        questions: total + yes.questions + no.questions,
+
+    /// The first question.
+    pub(crate) fn first(&self) -> Choice {
+        self.search.choice(self.all)
     }
 }
 
-/// Up to [`TAKEN`] spans that were taken out by `==`, in rising order, then `u16::MAX`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Taken([u16; TAKEN]);
+/// Up to [`TAKEN`] spans that were taken out by `==`, in rising order, then [`NONE`].
+type Taken = [u16; TAKEN];
 
-impl Default for Taken {
-    fn default() -> Taken {
-        Taken([u16::MAX; TAKEN])
-    }
-}
-
-impl Taken {
-    fn has(self, span: usize) -> bool {
-        self.0.iter().any(|&taken| usize::from(taken) == span)
-    }
-
-    fn count(self) -> usize {
-        self.0.iter().filter(|&&taken| taken != u16::MAX).count()
-    }
-
-    fn with(mut self, span: usize) -> Taken {
-        if let Some(free) = self.0.last_mut() {
-            *free = u16::try_from(span).unwrap_or(u16::MAX);
-        }
-        self.0.sort_unstable();
-        self
-    }
-
-    /// Those of `from..=to`.
-    fn within(self, from: usize, to: usize) -> Taken {
-        let mut within = self.0.map(|taken| match usize::from(taken) {
-            taken_span if (from..=to).contains(&taken_span) => taken,
-            _ => u16::MAX,
-        });
-        within.sort_unstable();
-        Taken(within)
-    }
-}
+/// No span.
+const NONE: u16 = u16::MAX;
 
 /// Neighbouring spans, but for those that were taken out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Run {
-    from: usize,
-    to: usize,
+    from: u16,
+    to: u16,
     taken: Taken,
 }
 
 impl Run {
-    fn split(self, at: usize) -> (Run, Run) {
-        (
-            Run { to: at - 1, taken: self.taken.within(self.from, at - 1), ..self },
-            Run { from: at, taken: self.taken.within(at, self.to), ..self },
-        )
+    /// How many spans lie between its first and its last.
+    fn reach(self) -> usize {
+        usize::from(self.to - self.from)
+    }
+
+    /// Its spans.
+    fn live(self) -> impl Iterator<Item = u16> + Clone {
+        let taken = self.taken;
+        (self.from..=self.to).filter(move |span| taken[0] == NONE || !taken.contains(span))
+    }
+
+    /// What is below the start of span `at` and what is above it.
+    fn split(self, at: u16) -> (Run, Run) {
+        let (mut below, mut above) = ([NONE; TAKEN], [NONE; TAKEN]);
+        if self.taken[0] != NONE {
+            let middle = self.taken.partition_point(|&taken| taken < at);
+            below[..middle].copy_from_slice(&self.taken[..middle]);
+            above[..TAKEN - middle].copy_from_slice(&self.taken[middle..]);
+        }
+        (Run { to: at - 1, taken: below, ..self }, Run { from: at, taken: above, ..self })
+    }
+
+    /// The same without this span.
+    fn without(mut self, span: u16) -> Run {
+        self.taken[TAKEN - 1] = span;
+        self.taken.sort_unstable();
+        self
     }
 }
 
 /// The question to ask first.
 #[derive(Clone, Copy, Debug)]
-enum Choice {
+pub(crate) enum Choice {
     /// None: all have this span's target.
-    Same(usize),
+    Same(u16),
     /// `==` for each span that has another target than this span.
-    Chain(usize),
+    Chain(u16),
     /// `>=` at the start of this span.
-    Split(usize),
+    Split(u16),
     /// `==` for this span.
-    Take(usize),
+    Take(u16),
 }
 
 struct Search<'a> {
     spans: &'a [Span],
     aim: Aim,
     price: u64,
+    /// Split points that are tried to each side of the middle of the weight.
+    window: u16,
     /// Sum of the weights of the spans before each.
     before: Vec<u64>,
-    found: HashMap<Run, (u64, Choice)>,
+    /// For each span the last one of those after it that have its target too.
+    same: Vec<u16>,
+    /// The weight of the heaviest single value.
+    heaviest: u64,
+    /// What was found for runs from which nothing was taken, by first and last span.
+    whole: Vec<Option<(u64, Choice)>>,
+    /// What was found for others.
+    found: QuickMap<Run, (u64, Choice)>,
 }
 
 impl<'a> Search<'a> {
-    fn new(spans: &'a [Span], aim: Aim, price: u64) -> Search<'a> {
+    fn new(spans: &'a [Span], aim: Aim, price: u64, window: u16) -> Search<'a> {
         let mut before = Vec::with_capacity(spans.len() + 1);
-        before.push(0);
-        for (span, index) in spans.iter().zip(0..) {
-            before.push(before[index] + span.weight);
+        let mut sum = 0;
+        before.push(sum);
+        before.extend(spans.iter().map(|span| {
+            sum += span.weight;
+            sum
+        }));
+        let mut same: Vec<u16> = (0..=NONE).take(spans.len()).collect();
+        for index in (1..spans.len()).rev() {
+            if spans[index - 1].target == spans[index].target {
+                same[index - 1] = same[index];
+            }
         }
-        Search { spans, aim, price, before, found: HashMap::new() }
+        let singles = spans.iter().filter(|span| span.is_single());
+        let heaviest = singles.map(|span| span.weight).max().unwrap_or(0);
+        let whole = if spans.len() <= SEARCHED { spans.len() * spans.len() } else { 0 };
+        let (whole, found) = (vec![None; whole], QuickMap::default());
+        Search { spans, aim, price, window, before, same, heaviest, whole, found }
     }
 
-    fn live(&self, run: Run) -> impl Iterator<Item = usize> + Clone + use<> {
-        (run.from..=run.to).filter(move |&span| !run.taken.has(span))
+    fn span(&self, index: u16) -> &'a Span {
+        &self.spans[usize::from(index)]
     }
 
     fn weight(&self, run: Run) -> u64 {
-        let all = self.before[run.to + 1] - self.before[run.from];
-        let taken = run.taken.0.iter().filter_map(|&taken| self.spans.get(usize::from(taken)));
-        all - taken.map(|span| span.weight).sum::<u64>()
+        let all = self.before[usize::from(run.to) + 1] - self.before[usize::from(run.from)];
+        let taken = run.taken.iter().take_while(|&&taken| taken != NONE);
+        all - taken.map(|&span| self.span(span).weight).sum::<u64>()
+    }
+
+    /// The place in `whole`, if it is one.
+    fn place(&self, run: Run) -> Option<usize> {
+        let place = usize::from(run.from) * self.spans.len() + usize::from(run.to);
+        (run.taken[0] == NONE && place < self.whole.len()).then_some(place)
     }
 
     /// The least cost of a tree over this run.
     fn best(&mut self, run: Run) -> u64 {
-        if let Some(&(cost, _)) = self.found.get(&run) {
+        let place = self.place(run);
+        let known = match place {
+            Some(place) => self.whole[place],
+            None => self.found.get(&run).copied(),
+        };
+        if let Some((cost, _)) = known {
             return cost;
         }
         let best = self.search(run);
-        self.found.insert(run, best);
+        match place {
+            Some(place) => self.whole[place] = Some(best),
+            None => drop(self.found.insert(run, best)),
+        }
         best.0
     }
 
+    /// The target of all, if it is one.
+    fn one_target(&self, run: Run) -> Option<Choice> {
+        let Some(first) = run.live().next() else { return Some(Choice::Same(run.from)) };
+        let target = self.span(first).target;
+        let one = self.same[usize::from(first)] >= run.to
+            || run.taken[0] != NONE && run.live().all(|span| self.span(span).target == target);
+        one.then_some(Choice::Same(first))
+    }
+
     fn search(&mut self, run: Run) -> (u64, Choice) {
-        let Some(first) = self.live(run).next() else { return (0, Choice::Same(run.from)) };
-        let target = self.spans[first].target;
-        if self.live(run).all(|span| self.spans[span].target == target) {
-            return (0, Choice::Same(first));
+        if let Some(same) = self.one_target(run) {
+            return (0, same);
         }
-        let question = self.weight(run) + self.price;
-        let mut best = self.chain(run).unwrap_or((u64::MAX, Choice::Same(first)));
-        if run.taken.count() < TAKEN
+        let weight = self.weight(run);
+        let question = weight + self.price;
+        let mut best = self.chain(run).unwrap_or((u64::MAX, Choice::Same(run.from)));
+        if self.heaviest * 8 > weight
+            && run.taken[TAKEN - 1] == NONE
             && let Some(span) = self.heaviest(run)
-            && self.spans[span].weight * 8 > self.weight(run)
+            && self.span(span).weight * 8 > weight
         {
-            let cost = question + self.best(Run { taken: run.taken.with(span), ..run });
+            let cost = question + self.best(run.without(span));
             if cost < best.0 {
                 best = (cost, Choice::Take(span));
             }
         }
-        let (low, high) = self.window(run);
-        for at in low..=high {
+        for at in self.splits(run) {
             let (below, above) = run.split(at);
-            let mut cost = question;
-            for side in [below, above] {
-                if cost < best.0 {
-                    cost += self.best(side);
-                }
+            let (least_below, least_above) = (self.least(below), self.least(above));
+            if question + least_below + least_above >= best.0 {
+                continue;
             }
+            let below = self.best(below);
+            if question + below + least_above >= best.0 {
+                continue;
+            }
+            let cost = question + below + self.best(above);
             if cost < best.0 {
                 best = (cost, Choice::Split(at));
             }
@@ -285,43 +338,57 @@ impl<'a> Search<'a> {
         best
     }
 
-    /// Where a split is worth a try: around the middle of the weight.
-    fn window(&self, run: Run) -> (usize, usize) {
-        let (low, high) = (run.from + 1, run.to);
-        if self.aim == Aim::Size {
-            return (low, high);
+    /// What a tree over the run costs at least: nothing, or one question.
+    fn least(&self, run: Run) -> u64 {
+        match self.one_target(run) {
+            Some(_) => 0,
+            None => self.weight(run) + self.price,
         }
-        let middle = self.before[run.from].midpoint(self.before[run.to + 1]);
-        let at = self.before.partition_point(|&before| before < middle).clamp(low, high);
-        (at.saturating_sub(WINDOW).max(low), (at + WINDOW).min(high))
+    }
+
+    /// Where a split is worth a try: around the middle of the weight, the middle first.
+    fn splits(&self, run: Run) -> impl Iterator<Item = u16> + use<> {
+        let (low, high) = (run.from + 1, run.to);
+        let around = match run.reach() {
+            reach if reach > SEARCHED => 0,
+            _ if self.aim.size => high - low,
+            _ => self.window,
+        };
+        let middle =
+            self.before[usize::from(run.from)].midpoint(self.before[usize::from(run.to) + 1]);
+        let within = &self.before[usize::from(low)..=usize::from(high)];
+        let at = within.partition_point(|&before| before < middle);
+        let at = low.saturating_add(u16::try_from(at).unwrap_or(NONE)).min(high);
+        let sides = (1..=around).flat_map(move |step| [at.checked_sub(step), at.checked_add(step)]);
+        [Some(at)].into_iter().chain(sides).flatten().filter(move |at| (low..=high).contains(at))
     }
 
     /// All one target but for single values.
     ///
     /// before: `A >= 7 ? (A >= 8 ? a : b) : a`  after: `A == 7 ? b : a`
     fn chain(&self, run: Run) -> Option<(u64, Choice)> {
-        if run.to - run.from > 2 * CHAIN + TAKEN {
+        if run.reach() > 2 * CHAIN + TAKEN {
             return None;
         }
-        let mut wide = self.live(run).filter(|&span| !self.spans[span].is_single());
+        let mut wide = run.live().filter(|&span| !self.span(span).is_single());
         match wide.next() {
             Some(rest) => self.chain_around(run, rest),
             None => {
-                let rests = self.live(run).take(2);
+                let rests = run.live().take(2);
                 rests.filter_map(|rest| self.chain_around(run, rest)).min_by_key(|&(cost, _)| cost)
             }
         }
     }
 
-    fn chain_around(&self, run: Run, rest: usize) -> Option<(u64, Choice)> {
+    fn chain_around(&self, run: Run, rest: u16) -> Option<(u64, Choice)> {
         let mut weights = [0; CHAIN];
         let mut count = 0;
-        for span in self.live(run) {
-            if self.spans[span].target != self.spans[rest].target {
-                if !self.spans[span].is_single() || count == CHAIN {
+        for span in run.live() {
+            if self.span(span).target != self.span(rest).target {
+                if !self.span(span).is_single() || count == CHAIN {
                     return None;
                 }
-                weights[count] = self.spans[span].weight;
+                weights[count] = self.span(span).weight;
                 count += 1;
             }
         }
@@ -336,22 +403,31 @@ impl<'a> Search<'a> {
         Some((cost, Choice::Chain(rest)))
     }
 
-    fn heaviest(&self, run: Run) -> Option<usize> {
-        let singles = self.live(run).filter(|&span| self.spans[span].is_single());
-        singles.max_by_key(|&span| (self.spans[span].weight, usize::MAX - span))
+    fn heaviest(&self, run: Run) -> Option<u16> {
+        let singles = run.live().filter(|&span| self.span(span).is_single());
+        singles.max_by_key(|&span| (self.span(span).weight, NONE - span))
+    }
+
+    /// The first question of the best tree over a run that was searched.
+    fn choice(&self, run: Run) -> Choice {
+        let known = match self.place(run) {
+            Some(place) => self.whole[place],
+            None => self.found.get(&run).copied(),
+        };
+        match known {
+            Some((_, choice)) => choice,
+            None => unreachable!("what a choice leads to was searched"),
+        }
     }
 
     /// The nodes of the best tree over a run that was searched.
     fn build(&self, graph: &mut Graph, run: Run) -> Asked {
-        let Some(&(_, choice)) = self.found.get(&run) else {
-            unreachable!("what a choice leads to was searched")
-        };
-        match choice {
-            Choice::Same(span) => Asked { root: self.spans[span].target, questions: 0 },
+        match self.choice(run) {
+            Choice::Same(span) => Asked { root: self.span(span).target, questions: 0 },
             Choice::Chain(rest) => {
-                let rest = self.spans[rest].target;
+                let rest = self.span(rest).target;
                 let mut asked = Asked { root: rest, questions: 0 };
-                let live = self.live(run).map(|span| self.spans[span]);
+                let live = run.live().map(|span| *self.span(span));
                 let mut others: Vec<Span> = live.filter(|span| span.target != rest).collect();
                 others.sort_by_key(|span| span.weight);
                 let mut below = self.weight(run) - others.iter().map(|o| o.weight).sum::<u64>();
@@ -367,13 +443,13 @@ impl<'a> Search<'a> {
                 let no = self.build(graph, below);
                 let yes = self.build(graph, above);
                 Asked {
-                    root: graph.test(Compare::AtLeast, self.spans[at].first, yes.root, no.root),
+                    root: graph.test(Compare::AtLeast, self.span(at).first, yes.root, no.root),
                     questions: self.weight(run) + no.questions + yes.questions,
                 }
             }
             Choice::Take(span) => {
-                let no = self.build(graph, Run { taken: run.taken.with(span), ..run });
-                let Span { first, target, .. } = self.spans[span];
+                let no = self.build(graph, run.without(span));
+                let &Span { first, target, .. } = self.span(span);
                 Asked {
                     root: graph.test(Compare::Equal, first, target, no.root),
                     questions: self.weight(run) + no.questions,
