@@ -395,6 +395,7 @@ spec:
   include: [set:io]
   rules:
     - {syscalls: [read, write, close], action: allow}
+    - {syscalls: [socket], when: "domain in {AF_UNIX, AF_INET, AF_INET6}", action: allow}
     - {syscalls: [clone3], action: errno(ENOSYS)}
   steps: {}
   necessity:
@@ -407,8 +408,8 @@ spec:
     fn the_example_of_the_documentation_is_read() {
         let policy = Policy::parse(EXAMPLE).unwrap();
         assert_eq!(policy.metadata.name.as_deref(), Some("payments-api"));
-        assert_eq!(policy.rules.len(), 2);
-        assert_eq!(policy.rules[1].action, Action::Errno(38));
+        assert_eq!(policy.rules.len(), 3);
+        assert_eq!(policy.rules[2].action, Action::Errno(38));
         assert_eq!(policy.necessity.len(), 3);
         let socket = &policy.necessity[&Syscall::from_name("socket").unwrap()];
         let Necessity::Observed(observed) = &socket[0] else { panic!("{socket:?}") };
@@ -469,6 +470,33 @@ spec:
                 "SeccompProfile",
             ),
             ("v1alpha1", "v2", "reads `strait.dev/v1alpha1`", "strait.dev/v2"),
+            (
+                "AF_INET6",
+                "AF_INTE6",
+                "line 13, column 64: `AF_INTE6` is no value of `domain` of `socket` on x86_64; did you mean `AF_INET6`?",
+                "AF_INTE6",
+            ),
+            (
+                "domain in",
+                "domian in",
+                "`socket` has no argument `domian`; did you mean `domain`?",
+                "domian",
+            ),
+            ("domain in", "domain on", "a comparison was expected", "on"),
+            ("AF_INET6", "0x100000001", "takes 32 bits as `domain` on x86_64", "domain"),
+            ("[socket]", "[socket, bind]", "`bind` has no argument `domain`", "domain"),
+            (
+                "[socket], when: \"domain in {AF_UNIX, AF_INET, AF_INET6}\"",
+                "[clone3], when: flags == 0",
+                "no filter can read",
+                "flags",
+            ),
+            (
+                "[socket], when: \"domain in {AF_UNIX, AF_INET, AF_INET6}\"",
+                "[kill], when: sig < -1",
+                "without sign",
+                "sig",
+            ),
             ("count: 1822", "count: -3", "must be a whole number", "-3"),
         ] {
             let (found, at) = error(from, to);

@@ -67,7 +67,7 @@ pub enum FormatError {
 }
 
 /// Where two sets of rules give calls of these ABIs different answers. Numbers are only looked at
-/// if they are calls, or greater than those of all calls known here: what a filter answers to a
+/// if they are calls, or that of the call that comes next: what a filter answers to a
 /// number that no kernel has ever had is nobody's loss.
 pub(crate) fn compare(
     one: &Rules,
@@ -80,14 +80,12 @@ pub(crate) fn compare(
             let Some(table) = rules.table(arch.audit_arch()) else { continue };
             let known = calls.table(arch.audit_arch()).cloned();
             let mut only = known.unwrap_or_else(|| Table::new(Action::Allow));
-            let numbers = || Syscall::all().filter_map(|call| call.number(arch));
-            for nr in numbers() {
+            for nr in Syscall::all().filter_map(|call| call.number(arch)) {
                 only.set(nr, nr, table.chain(nr).clone());
             }
-            // Arm's private calls stand far above all others, and no later call will be there.
-            let last = numbers().max().unwrap_or(0) + 1;
-            let end = if arch == Arch::X32 { 2 * Arch::X32_BIT - 1 } else { Arch::X32_BIT - 1 };
-            only.set(last, end, table.chain(last).clone());
+            // The next call that a kernel gets will have this number.
+            let next = arch.last_number(Arch::tables_as_of()) + 1;
+            only.set(next, next, table.chain(next).clone());
             calls = calls.with_table(arch.audit_arch(), only);
         }
         calls.decision()

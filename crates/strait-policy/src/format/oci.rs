@@ -49,6 +49,9 @@ pub struct Machine {
     pub capabilities: BTreeSet<String>,
     /// The runtime.
     pub runtime: Runtime,
+    /// The newest kernel whose calls the runtime's libseccomp knows, if that is known: names of
+    /// newer calls are skipped as any unknown name is. libseccomp 2.5.4 knows those of 5.17.
+    pub library: Option<KernelVersion>,
 }
 
 impl Machine {
@@ -73,7 +76,7 @@ impl Machine {
     /// A machine with runc and Docker's capabilities.
     pub fn new(arch: Arch, kernel: KernelVersion) -> Machine {
         let capabilities = Machine::DOCKER_CAPABILITIES.iter().map(|&name| name.into()).collect();
-        Machine { arch, kernel, capabilities, runtime: Runtime::Runc }
+        Machine { arch, kernel, capabilities, runtime: Runtime::Runc, library: None }
     }
 }
 

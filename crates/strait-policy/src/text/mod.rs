@@ -309,11 +309,14 @@ pub enum Problem {
     },
     /// A value that has more bits than the kernel takes.
     #[error(
-        "{value:#x} does not fit: `{call}` takes 32 bits as `{name}` on {arch}, and ignores the rest"
+        "{value:#x} does not fit: `{call}` takes {bits} bits as `{name}` on {arch}, and ignores \
+         the rest"
     )]
     TooWide {
         /// The value.
         value: u64,
+        /// How many bits the kernel takes.
+        bits: u32,
         /// The argument.
         name: String,
         /// The call.

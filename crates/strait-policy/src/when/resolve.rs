@@ -87,7 +87,7 @@ impl Scope {
                     errno(ENOSYS), and libc uses clone"
                 .to_owned();
         }
-        let known = signature::argument_names(self.call);
+        let known = signature::argument_names(self.call, self.arch);
         if let Some(near) = nearest(name, known.iter().copied()) {
             return format!("did you mean `{near}`?");
         }
@@ -104,9 +104,9 @@ impl Scope {
         op: Op,
         value: &Value,
     ) -> Result<Condition, WhenError> {
-        let width = argument.width;
+        let width = argument.width();
         let mask = match &operand.mask {
-            None => width.mask(),
+            None => argument.bits,
             Some(mask) => self.number(argument, operand, mask)?,
         };
         if !matches!(op, Op::Eq | Op::Ne) && matches!(value, Value::Negative(_)) {
@@ -116,19 +116,23 @@ impl Scope {
             });
         }
         let value = self.number(argument, operand, value)?;
+        if let Some(&word) = [mask, value].iter().find(|&&word| word & !argument.bits != 0) {
+            return Err(self.too_wide(argument, operand, word));
+        }
         // What only looks at the low half need not load the other.
         let low_only = (mask | value) >> 32 == 0 && width == Width::W64;
         let width = if low_only { Width::W32 } else { width };
         let test = Test::new(argument.index, width, mask, op, value);
         test.map(Condition::Test).map_err(|error| match error {
             TestError::Argument { .. } => unreachable!("signatures have arguments 0 to 5"),
-            TestError::Width { value } => self.too_wide(operand, value),
+            TestError::Width { value } => self.too_wide(argument, operand, value),
         })
     }
 
-    fn too_wide(self, operand: &Operand, value: u64) -> WhenError {
+    fn too_wide(self, argument: &Argument, operand: &Operand, value: u64) -> WhenError {
         let (name, call) = (operand.name.clone(), self.name());
-        let problem = Problem::TooWide { value, name, call, arch: self.arch };
+        let bits = argument.bits.count_ones();
+        let problem = Problem::TooWide { value, bits, name, call, arch: self.arch };
         WhenError { span: operand.at.0, problem }
     }
 
@@ -139,26 +143,22 @@ impl Scope {
         operand: &Operand,
         value: &Value,
     ) -> Result<u64, WhenError> {
-        let width = argument.width;
         match value {
             Value::Number { value, .. } => Ok(*value),
             Value::Negative(value) => {
                 let complement = value.wrapping_neg();
                 // The sign must be within what is compared.
-                let lowest = match width {
-                    Width::W32 => 1 << 31,
-                    Width::W64 => 1 << 63,
-                };
-                if *value > lowest {
-                    return Err(self.too_wide(operand, complement));
+                let sign = argument.bits ^ (argument.bits >> 1);
+                if *value > sign {
+                    return Err(self.too_wide(argument, operand, complement));
                 }
-                Ok(complement & width.mask())
+                Ok(complement & argument.bits)
             }
             Value::Name { name, at } => self.constant(argument, operand, name, *at),
             Value::AnyBit(values) => values
                 .iter()
                 .try_fold(0, |bits, value| Ok(bits | self.number(argument, operand, value)?)),
-            Value::Complement(value) => Ok(!self.number(argument, operand, value)? & width.mask()),
+            Value::Complement(value) => Ok(!self.number(argument, operand, value)? & argument.bits),
         }
     }
 
@@ -169,8 +169,10 @@ impl Scope {
         name: &str,
         at: At,
     ) -> Result<u64, WhenError> {
-        signature::constant(self.call, argument, self.arch, name)
-            .map(|value| value & argument.width.mask())
+        argument
+            .constants
+            .and_then(|constants| constants.value(self.arch, name))
+            .map(|value| value & argument.bits)
             .ok_or_else(|| WhenError {
                 span: at.0,
                 problem: Problem::UnknownConstant {
@@ -178,7 +180,7 @@ impl Scope {
                     argument: operand.name.clone(),
                     call: self.name(),
                     arch: self.arch,
-                    nearest: signature::nearest_constant(self.call, argument, name),
+                    nearest: signature::nearest_constant(argument, self.arch, name),
                 },
             })
     }

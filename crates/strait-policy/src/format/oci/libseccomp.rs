@@ -48,7 +48,7 @@ pub(super) fn install(profile: &Profile, machine: &Machine) -> Rules {
 
 /// What the numbers get that are greater than those of all calls known here.
 pub(super) fn beyond_all_names(rules: &Rules, arch: Arch) -> Option<Action> {
-    let last = Syscall::all().filter_map(|call| call.number(arch)).max()?;
+    let last = arch.last_number(Arch::tables_as_of());
     Some(rules.table(arch.audit_arch())?.chain(last + 1).otherwise)
 }
 

@@ -193,6 +193,13 @@ fn rule(
     }
     for node in names {
         let name = node.text("names")?.to_owned();
+        let since = Syscall::from_name(&name).and_then(Syscall::since);
+        if machine.library.is_some_and(|library| since.is_some_and(|since| since > library)) {
+            let message =
+                format!("`{name}` is newer than the runtime's libseccomp, which skips it");
+            notes.push((node.span, message));
+            continue;
+        }
         if Syscall::from_name(&name).is_none() {
             let hint = nearest(&name, Syscall::all().map(Syscall::name));
             let hint = hint.map(|name| format!("; did you mean `{name}`?")).unwrap_or_default();
