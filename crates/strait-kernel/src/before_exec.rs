@@ -7,6 +7,9 @@ use std::ffi::c_char;
 use std::os::fd::RawFd;
 use std::ptr;
 
+use rustix::io::Errno;
+use rustix::process::{Pid, Resource, Rlimit, Signal};
+
 use crate::seccomp::{self, errno};
 use crate::shared::{Exchange, Step};
 use crate::signal;
@@ -17,6 +20,10 @@ pub(crate) struct Plan<'a> {
     pub(crate) arguments: *const *const c_char,
     pub(crate) environment: *const *const c_char,
     pub(crate) streams: [RawFd; 3],
+    pub(crate) kept: Option<&'a [RawFd]>,
+    pub(crate) limits: &'a [(Resource, Rlimit)],
+    pub(crate) parent_death: Option<Signal>,
+    pub(crate) parent: Pid,
     pub(crate) channel: RawFd,
     pub(crate) parents_end: RawFd,
     pub(crate) exchange: &'a Exchange,
@@ -56,22 +63,8 @@ impl Plan<'_> {
                 _ => return libc::ECANCELED,
             }
         }
-        self.exchange.enter(Step::Streams);
-        for (fd, target) in self.streams.into_iter().zip(0..) {
-            if fd < 0 {
-                continue;
-            }
-            let done = if fd == target {
-                // SAFETY: clearing close-on-exec of a descriptor that the command owns.
-                unsafe { libc::fcntl(fd, libc::F_SETFD, 0) }
-            } else {
-                // SAFETY: duplicating a descriptor that the command owns; what the target was is
-                // a standard stream that the program shall not have.
-                unsafe { libc::dup2(fd, target) }
-            };
-            if done < 0 {
-                return errno();
-            }
+        if let Err(errno) = self.set_up() {
+            return errno;
         }
         signal::reset_for_exec(&self.mask, self.sigchld_ignored);
         let mut token = [0; 2];
@@ -115,11 +108,63 @@ impl Plan<'_> {
         };
         errno()
     }
+
+    /// Sets up what the command asks for; the errno of the step that failed.
+    fn set_up(&self) -> Result<(), i32> {
+        self.exchange.enter(Step::Streams);
+        for (fd, target) in self.streams.into_iter().zip(0..) {
+            if fd < 0 {
+                continue;
+            }
+            let done = if fd == target {
+                inherit(fd)
+            } else {
+                // SAFETY: duplicating a descriptor that the command owns; what the target was is
+                // a standard stream that the program shall not have.
+                unsafe { libc::dup2(fd, target) }
+            };
+            if done < 0 {
+                return Err(errno());
+            }
+        }
+        if let Some(kept) = self.kept {
+            self.exchange.enter(Step::Descriptors);
+            // SAFETY: marks descriptors to be closed on exec; none is closed now.
+            let done = unsafe {
+                libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC)
+            };
+            // Our end of the channel may have got a number that was to be kept and was closed since.
+            let mut kept = kept.iter().filter(|&&fd| fd != self.channel);
+            if done < 0 || kept.any(|&fd| inherit(fd) < 0) {
+                return Err(errno());
+            }
+        }
+        self.exchange.enter(Step::Limits);
+        for &(resource, limit) in self.limits {
+            rustix::process::setrlimit(resource, limit).map_err(Errno::raw_os_error)?;
+        }
+        if let Some(signal) = self.parent_death {
+            self.exchange.enter(Step::ParentDeath);
+            rustix::process::set_parent_process_death_signal(Some(signal))
+                .map_err(Errno::raw_os_error)?;
+            // It may have ended just before.
+            if rustix::process::getppid() != Some(self.parent) {
+                return Err(libc::ESRCH);
+            }
+        }
+        Ok(())
+    }
 }
 
 /// `SECCOMP_FILTER_FLAG_NEW_LISTENER` as the exchange holds it.
 const LISTENER_FLAG: u32 = 1 << 3;
 const _: () = assert!(LISTENER_FLAG as libc::c_ulong == libc::SECCOMP_FILTER_FLAG_NEW_LISTENER);
+
+/// Lets a descriptor be inherited; negative if it is not open.
+fn inherit(fd: RawFd) -> libc::c_int {
+    // SAFETY: clears close-on-exec and nothing else.
+    unsafe { libc::fcntl(fd, libc::F_SETFD, 0) }
+}
 
 /// Ends the child, also under a filter that denies every way to say so.
 fn die() -> ! {

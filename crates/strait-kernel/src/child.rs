@@ -151,9 +151,11 @@ pub enum ExecError {
         #[source]
         source: LoadError,
     },
-    /// A standard stream could not be connected.
-    #[error("the program's standard streams could not be connected")]
-    Streams {
+    /// Something that the command asks for could not be set up.
+    #[error("{what} could not be set up for the program, so it was not started")]
+    Setup {
+        /// What.
+        what: Setup,
         /// What the kernel said.
         #[source]
         source: io::Error,
@@ -180,6 +182,33 @@ pub enum ExecError {
         #[source]
         source: io::Error,
     },
+}
+
+/// What a command may ask for ([`Command`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Setup {
+    /// Its standard streams.
+    Streams,
+    /// That it inherits only some descriptors (Linux 5.11).
+    Descriptors,
+    /// Resource limits: a hard limit can be raised with CAP_SYS_RESOURCE alone.
+    Limits,
+    /// A signal when its parent ends; or the parent has ended already.
+    ParentDeath,
+}
+
+impl fmt::Display for Setup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Setup::Streams => "the standard streams",
+            Setup::Descriptors => "closing other descriptors (Linux 5.11)",
+            Setup::Limits => {
+                "a resource limit (a hard limit is raised with CAP_SYS_RESOURCE alone)"
+            }
+            Setup::ParentDeath => "the signal on the end of the parent",
+        })
+    }
 }
 
 impl ExecError {
@@ -251,6 +280,10 @@ impl PendingChild {
             arguments: arguments.as_ptr(),
             environment: environment.as_ptr(),
             streams: command.raw_streams(),
+            kept: command.kept(),
+            limits: command.limits(),
+            parent_death: command.parent_death(),
+            parent: rustix::process::getpid(),
             channel: childs_end.as_raw_fd(),
             parents_end: channel.as_raw_fd(),
             exchange: &shared,
@@ -460,7 +493,10 @@ impl PendingChild {
         let path = self.path.clone();
         match self.shared.step() {
             Step::Waiting => ExecError::Channel { source },
-            Step::Streams => ExecError::Streams { source },
+            Step::Streams => ExecError::Setup { what: Setup::Streams, source },
+            Step::Descriptors => ExecError::Setup { what: Setup::Descriptors, source },
+            Step::Limits => ExecError::Setup { what: Setup::Limits, source },
+            Step::ParentDeath => ExecError::Setup { what: Setup::ParentDeath, source },
             Step::NoNewPrivs => {
                 ExecError::FilterNotLoaded { source: LoadError::NoNewPrivs { source } }
             }

@@ -12,6 +12,7 @@ use std::ptr;
 
 use rustix::fs::{Access, AtFlags, CWD, FileType};
 use rustix::io::Errno;
+use rustix::process::{Resource, Rlimit, Signal};
 
 /// The directories that are searched when `PATH` is not set (`confstr(_CS_PATH)` of Linux C
 /// libraries).
@@ -36,6 +37,12 @@ pub enum CommandError {
         #[source]
         source: io::Error,
     },
+    /// A descriptor that was to be kept is not open.
+    #[error("descriptor {fd} is not open here, so the program cannot inherit it")]
+    Descriptor {
+        /// Its number.
+        fd: RawFd,
+    },
     /// An argument or environment variable holds a NUL byte, which no program can be given.
     #[error("an argument or environment variable contains a NUL byte: {}", value.display())]
     Nul {
@@ -51,7 +58,7 @@ impl CommandError {
         match self {
             CommandError::NotFound { .. } => 127,
             CommandError::NotExecutable { .. } => 126,
-            CommandError::Nul { .. } => 125,
+            CommandError::Descriptor { .. } | CommandError::Nul { .. } => 125,
         }
     }
 }
@@ -67,16 +74,18 @@ pub enum Stream {
     Stderr,
 }
 
-/// A program file with arguments, environment and standard streams.
+/// A program file with arguments, environment and standard streams, and what is set up for it.
 ///
-/// Working directory, process group, terminal, resource limits and streams that are not
-/// redirected are the caller's.
+/// Working directory, process group, terminal, and what is not set here, are the caller's.
 #[derive(Debug)]
 pub struct Command {
     path: CString,
     arguments: Vec<CString>,
     environment: Vec<CString>,
     streams: [Option<OwnedFd>; 3],
+    kept: Option<Vec<RawFd>>,
+    limits: Vec<(Resource, Rlimit)>,
+    parent_death: Option<Signal>,
 }
 
 impl Command {
@@ -119,6 +128,9 @@ impl Command {
                 .collect::<Result<_, _>>()?,
             environment: variables.map(c_string).collect::<Result<_, _>>()?,
             streams: [None, None, None],
+            kept: None,
+            limits: Vec::new(),
+            parent_death: None,
         })
     }
 
@@ -142,6 +154,53 @@ impl Command {
         };
         self.streams[slot] = Some(fd);
         self
+    }
+
+    /// Lets the program inherit no descriptors but the standard streams and these. Without this it
+    /// inherits what is open here and does not close on exec.
+    ///
+    /// Needs Linux 5.11 (`CLOSE_RANGE_CLOEXEC`).
+    ///
+    /// # Errors
+    /// For a descriptor that is not open.
+    pub fn keep_only(mut self, descriptors: &[RawFd]) -> Result<Command, CommandError> {
+        for &fd in descriptors {
+            // procfs shows what is open without taking the number for an owned descriptor.
+            if fd < 0 || rustix::fs::lstat(format!("/proc/self/fd/{fd}")).is_err() {
+                return Err(CommandError::Descriptor { fd });
+            }
+        }
+        self.kept = Some(descriptors.to_vec());
+        Ok(self)
+    }
+
+    /// Sets a resource limit of the program (setrlimit(2)), in the units of the resource; `None`
+    /// is no limit.
+    #[must_use]
+    pub fn limit(mut self, resource: Resource, soft: Option<u64>, hard: Option<u64>) -> Command {
+        self.limits.push((resource, Rlimit { current: soft, maximum: hard }));
+        self
+    }
+
+    /// Sends the program this signal when the thread that forks it ends (`PR_SET_PDEATHSIG`): make
+    /// that a thread that lives as long as the process. Its children do not inherit it.
+    #[must_use]
+    pub fn signal_on_parent_death(mut self, signal: Signal) -> Command {
+        self.parent_death = Some(signal);
+        self
+    }
+
+    /// The descriptors that are inherited, if others are not to be.
+    pub(crate) fn kept(&self) -> Option<&[RawFd]> {
+        self.kept.as_deref()
+    }
+
+    pub(crate) fn limits(&self) -> &[(Resource, Rlimit)] {
+        &self.limits
+    }
+
+    pub(crate) fn parent_death(&self) -> Option<Signal> {
+        self.parent_death
     }
 
     pub(crate) fn c_path(&self) -> &CStr {

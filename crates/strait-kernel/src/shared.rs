@@ -19,12 +19,31 @@ pub(crate) enum Step {
     Waiting,
     /// It connects its standard streams.
     Streams,
+    /// It sees to it that other descriptors are not inherited.
+    Descriptors,
+    /// It sets resource limits.
+    Limits,
+    /// It asks for a signal when its parent ends.
+    ParentDeath,
     /// It sets `no_new_privs`.
     NoNewPrivs,
     /// It loads the filter.
     Load,
     /// It calls execve; the last step that it can be at.
     Exec,
+}
+
+impl Step {
+    const ALL: [Step; 8] = [
+        Step::Waiting,
+        Step::Streams,
+        Step::Descriptors,
+        Step::Limits,
+        Step::ParentDeath,
+        Step::NoNewPrivs,
+        Step::Load,
+        Step::Exec,
+    ];
 }
 
 /// What is in the memory. All fields are integers for which zero is a good start, and each is
@@ -97,13 +116,8 @@ impl Exchange {
 
     /// Child: says what it is about to do.
     pub(crate) fn enter(&self, step: Step) {
-        let step = match step {
-            Step::Waiting => 0,
-            Step::Streams => 1,
-            Step::NoNewPrivs => 2,
-            Step::Load => 3,
-            Step::Exec => 4,
-        };
+        let index = Step::ALL.iter().zip(0..).find(|(known, _)| **known == step);
+        let step = index.map_or(0, |(_, index)| index);
         self.step.store(step, Ordering::Release);
     }
 
@@ -119,13 +133,8 @@ impl Exchange {
 
     /// Parent: how far the child got.
     pub(crate) fn step(&self) -> Step {
-        match self.step.load(Ordering::Acquire) {
-            0 => Step::Waiting,
-            1 => Step::Streams,
-            2 => Step::NoNewPrivs,
-            3 => Step::Load,
-            _ => Step::Exec,
-        }
+        let index = usize::try_from(self.step.load(Ordering::Acquire)).unwrap_or(usize::MAX);
+        Step::ALL.get(index).copied().unwrap_or(Step::Exec)
     }
 
     /// Parent: the errno of the step that failed.

@@ -5,11 +5,12 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io::Read;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::{fs, io, thread};
 
+use rustix::process::{Resource, Signal};
 use strait_bpf::{Action, Insn, Jump, Op, Operand, Program};
 use strait_kernel::child::{Child, Confinement, ExecError, ExecToken, PendingChild};
 use strait_kernel::command::{Command, CommandError, Stream};
@@ -70,8 +71,12 @@ fn code(child: io::Result<Child>) -> Option<i32> {
 
 /// Runs `sh -c script` and gives its standard output.
 fn output(script: &str, confinement: Option<Confinement<'_>>) -> String {
+    output_of(command("sh", &["-c", script]), confinement)
+}
+
+fn output_of(command: Command, confinement: Option<Confinement<'_>>) -> String {
     let (mut reader, writer) = io::pipe().unwrap();
-    let command = command("sh", &["-c", script]).redirect(Stream::Stdout, OwnedFd::from(writer));
+    let command = command.redirect(Stream::Stdout, OwnedFd::from(writer));
     let child = PendingChild::fork(&command).unwrap();
     drop(command);
     let child = child.exec(confinement).unwrap();
@@ -217,6 +222,50 @@ fn many_children_start_from_many_threads_at_once() {
             });
         }
     });
+}
+
+#[test]
+fn only_descriptors_that_are_kept_are_inherited() {
+    let (kept, not_kept) = (io::pipe().unwrap().0, io::pipe().unwrap().0);
+    for pipe in [&kept, &not_kept] {
+        rustix::io::fcntl_setfd(pipe, rustix::io::FdFlags::empty()).unwrap();
+    }
+    // Told by what they are: a shell may use the numbers for something of its own.
+    let list = || command("sh", &["-c", "for fd in /proc/$$/fd/*; do readlink $fd; done"]);
+    let is_open = |text: &str, pipe: &io::PipeReader| {
+        let inode = rustix::fs::fstat(pipe).unwrap().st_ino;
+        text.lines().any(|line| line == format!("pipe:[{inode}]"))
+    };
+    let all = output_of(list(), None);
+    assert!(is_open(&all, &kept) && is_open(&all, &not_kept), "{all}");
+    let some = output_of(list().keep_only(&[kept.as_raw_fd()]).unwrap(), None);
+    assert!(is_open(&some, &kept) && !is_open(&some, &not_kept), "{some}");
+    let error = list().keep_only(&[987_654]).unwrap_err();
+    assert_eq!(error.exit_status(), 125);
+}
+
+#[test]
+fn limits_are_the_programs_alone() {
+    let limited = command("sh", &["-c", "ulimit -Sn; ulimit -Hn"]);
+    let text = output_of(limited.limit(Resource::Nofile, Some(64), Some(128)), None);
+    assert_eq!(text, "64\n128\n");
+    assert_ne!(output("ulimit -Hn", None), "128\n");
+}
+
+#[test]
+fn the_program_gets_the_signal_when_its_parent_ends() {
+    let (mut reader, writer) = io::pipe().unwrap();
+    // A thread is the parent that counts: it ends when the closure does.
+    let child = thread::spawn(move || {
+        let wait = command("sh", &["-c", "echo ready; exec sleep 1000"])
+            .redirect(Stream::Stdout, OwnedFd::from(writer))
+            .signal_on_parent_death(Signal::USR1);
+        let child = PendingChild::fork(&wait).unwrap().exec(None).unwrap();
+        reader.read_exact(&mut [0; 6]).unwrap();
+        child
+    });
+    let status = child.join().unwrap().wait().unwrap();
+    assert_eq!(status.signal(), Some(10));
 }
 
 #[test]
