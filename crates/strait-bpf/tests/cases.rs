@@ -4,7 +4,8 @@ use strait_abi::Arch;
 use strait_bpf::{Decision, Program, SeccompData};
 use strait_testkit::cases::{self, Case, Subject};
 use strait_testkit::generate::{HARMLESS, HARMLESS_I386};
-use strait_testkit::{kernel, skip};
+use strait_testkit::kernel::{self, Job};
+use strait_testkit::skip;
 
 /// The cases that are about a program.
 fn programs() -> Vec<(Program, Case)> {
@@ -69,11 +70,11 @@ fn the_kernel_answers_the_cases() {
             }
     };
     let programs = programs();
-    let jobs: Vec<(Program, Vec<SeccompData>)> = programs
+    let jobs: Vec<Job> = programs
         .iter()
         .map(|(program, case)| {
             let calls = case.calls.iter().map(|call| call.data).filter(makeable);
-            (program.clone(), calls.collect())
+            Job { stack: vec![program.clone()], calls: calls.collect() }
         })
         .collect();
     let mut made = 0;

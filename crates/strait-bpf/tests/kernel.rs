@@ -5,9 +5,10 @@
 use std::collections::BTreeMap;
 
 use strait_abi::Arch;
-use strait_bpf::{Action, Insn, Op, Program, SeccompData};
+use strait_bpf::{Action, Insn, Jump, Op, Operand, Program, SeccompData, run_stack};
 use strait_testkit::generate::{self, Calls, HARMLESS, HARMLESS_I386, Rng};
-use strait_testkit::{effort, kernel, skip};
+use strait_testkit::kernel::{self, Job};
+use strait_testkit::{effort, skip};
 
 /// Whether the kernel can be asked; if not, says so.
 fn kernel(test: &str) -> bool {
@@ -81,7 +82,7 @@ fn the_kernel_does_what_the_interpreter_says() {
         skip(TEST, "no calls of i386: this kernel has no int $0x80 for 64-bit processes");
     }
     let mut rng = Rng::new(0xca11);
-    let jobs: Vec<(Program, Vec<SeccompData>)> = (0..effort(200))
+    let jobs: Vec<Job> = (0..effort(200))
         .map(|_| {
             let program = generate::any_program(&mut rng);
             let calls = Calls::of(&program);
@@ -89,23 +90,63 @@ fn the_kernel_does_what_the_interpreter_says() {
                 .map(|_| calls.harmless(&mut rng))
                 .filter(|call| compat || call.arch != Arch::I386.audit_arch())
                 .collect();
-            (program, calls)
+            Job { stack: vec![program], calls }
         })
         .collect();
     let mut seen = BTreeMap::new();
-    for ((program, _), observed) in jobs.iter().zip(kernel::outcomes(&jobs)) {
+    for (job, observed) in jobs.iter().zip(kernel::outcomes(&jobs)) {
         for (data, outcome) in observed {
-            let action = program.run(&data);
+            let action = job.stack[0].run(&data);
             assert!(
                 outcome.is_of(action),
                 "{action} is predicted, {outcome:?} happened to {data:?} under\n{}",
-                program.listing(None)
+                job.stack[0].listing(None)
             );
             *seen.entry(action.raw() >> 16).or_insert(0) += 1;
         }
     }
     println!("calls by action: {seen:x?}");
     assert_eq!(seen.len(), 8, "every action came up");
+}
+
+#[test]
+fn the_kernel_does_what_the_stack_says() {
+    const TEST: &str = "the_kernel_does_what_the_stack_says";
+    if !kernel(TEST) {
+        return;
+    }
+    let mut rng = Rng::new(0x57ac);
+    let jobs: Vec<Job> = (0..effort(200))
+        .map(|_| {
+            let stack: Vec<Program> = (0..2 + rng.below(3)).map(|_| stackable(&mut rng)).collect();
+            let constants = Calls::of(&stack[0]);
+            let native = |call: &SeccompData| call.arch == Arch::X86_64.audit_arch();
+            let calls = (0..16).map(|_| constants.harmless(&mut rng)).filter(native).collect();
+            Job { stack, calls }
+        })
+        .collect();
+    let mut overruled = 0;
+    for (job, observed) in jobs.iter().zip(kernel::outcomes(&jobs)) {
+        for (data, outcome) in observed {
+            let answered = run_stack(&job.stack, &data);
+            assert!(outcome.is_of(answered.action), "{answered:?} against {outcome:?}: {job:?}");
+            overruled += usize::from(answered.filter.is_some_and(|i| i + 1 < job.stack.len()));
+        }
+    }
+    assert!(overruled >= 100, "older filters answered only {overruled} times");
+}
+
+/// A program that lets seccomp(2) pass, so that another can be loaded after it. Values that rank
+/// between the known ones come up too.
+fn stackable(rng: &mut Rng) -> Program {
+    let is_seccomp = Op::Branch { test: Jump::Eq, operand: Operand::K(317), jt: 0, jf: 1 };
+    let mut ops = vec![Op::Load(0), is_seccomp, Op::Ret(0x7fff_0000), Op::LoadImm(0)];
+    if rng.one_in(2) {
+        ops.extend(generate::filter(rng).ops());
+    } else {
+        ops.push(Op::Ret(generate::answer(rng)));
+    }
+    Program::new(ops.into_iter().map(Insn::from).collect()).expect("jumps are relative")
 }
 
 #[test]
@@ -122,7 +163,10 @@ fn every_action_and_its_data_are_the_kernels() {
     let call = SeccompData::new(Arch::X86_64.audit_arch(), HARMLESS[0]);
     let jobs: Vec<_> = raws
         .iter()
-        .map(|raw| (Program::assemble(&format!("ret #{raw:#x}")).unwrap(), vec![call]))
+        .map(|raw| Job {
+            stack: vec![Program::assemble(&format!("ret #{raw:#x}")).unwrap()],
+            calls: vec![call],
+        })
         .collect();
     for (raw, observed) in raws.iter().zip(kernel::outcomes(&jobs)) {
         let (outcome, action) = (observed[0].1, Action::from_raw(*raw));
@@ -150,12 +194,12 @@ fn all_the_words_of_a_call_are_where_the_interpreter_reads_them() {
         .flat_map(|offset| ["rsh #16", "and #0xffff"].map(|half| (offset, half)))
         .map(|(offset, half)| {
             let text = format!("ld [{offset}]\n{half}\nor #0x7ff00000\nret a");
-            (Program::assemble(&text).unwrap(), calls.clone())
+            Job { stack: vec![Program::assemble(&text).unwrap()], calls: calls.clone() }
         })
         .collect();
-    for ((program, _), observed) in jobs.iter().zip(kernel::outcomes(&jobs)) {
+    for (job, observed) in jobs.iter().zip(kernel::outcomes(&jobs)) {
         for (data, outcome) in observed {
-            let action = program.run(&data);
+            let action = job.stack[0].run(&data);
             assert!(outcome.is_of(action), "{action} against {outcome:?} for {data:x?}");
         }
     }

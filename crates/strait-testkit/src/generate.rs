@@ -85,6 +85,11 @@ const RETURNS: [u32; 24] = [
     0x7fff_0001,
 ];
 
+/// A value for a filter to return.
+pub fn answer(rng: &mut Rng) -> u32 {
+    rng.pick(&RETURNS)
+}
+
 /// Constants that matter: the edges of words, masks, arches, numbers.
 fn constant(rng: &mut Rng) -> u32 {
     match rng.below(8) {

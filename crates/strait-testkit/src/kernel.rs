@@ -66,7 +66,8 @@ pub fn unavailable() -> Option<String> {
 pub fn has_compat() -> bool {
     let Ok(allow) = Program::assemble("ret allow") else { return false };
     let getpid = SeccompData::new(Arch::I386.audit_arch(), 20);
-    matches!(outcomes(&[(allow, vec![getpid])])[0][0].1, Outcome::Returned(pid) if pid > 0)
+    let job = Job { stack: vec![allow], calls: vec![getpid] };
+    matches!(outcomes(&[job])[0][0].1, Outcome::Returned(pid) if pid > 0)
 }
 
 /// Whether the kernel would accept each list of instructions.
@@ -80,15 +81,25 @@ pub fn accepts(all: &[Vec<Insn>]) -> Vec<bool> {
     answers
 }
 
-/// Makes each call under its program. Only harmless calls are to be made: some will be executed.
-/// Returns each with the instruction pointer that the filter saw, and what happened.
+/// Programs, and calls to make under them.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// The filters, the oldest first. All but the newest must let seccomp(2) pass.
+    pub stack: Vec<Program>,
+    /// The calls. Only harmless ones are to be made: some will be executed.
+    pub calls: Vec<SeccompData>,
+}
+
+/// Makes the calls of each job under its programs. Returns each with the instruction pointer that
+/// the filters saw, and what happened.
 ///
 /// # Panics
 /// If the oracle fails.
-pub fn outcomes(jobs: &[(Program, Vec<SeccompData>)]) -> Vec<Vec<(SeccompData, Outcome)>> {
+pub fn outcomes(jobs: &[Job]) -> Vec<Vec<(SeccompData, Outcome)>> {
     let mut input = Vec::new();
-    for (program, calls) in jobs {
-        list(program.insns(), &mut input);
+    for Job { stack, calls } in jobs {
+        input.extend(u16::try_from(stack.len()).unwrap_or(u16::MAX).to_le_bytes());
+        stack.iter().for_each(|program| list(program.insns(), &mut input));
         input.extend(u16::try_from(calls.len()).unwrap_or(u16::MAX).to_le_bytes());
         for call in calls {
             let compat = call.arch == Arch::I386.audit_arch();
@@ -108,8 +119,8 @@ pub fn outcomes(jobs: &[(Program, Vec<SeccompData>)]) -> Vec<Vec<(SeccompData, O
         .collect();
     let &[native, compat] = header.as_slice() else { panic!("no addresses in {header:?}") };
     jobs.iter()
-        .map(|(_, calls)| {
-            let observed = calls.iter().map(|call| {
+        .map(|job| {
+            let observed = job.calls.iter().map(|call| {
                 let is_compat = call.arch == Arch::I386.audit_arch();
                 let instruction_pointer = if is_compat { compat } else { native };
                 let line = lines.next().unwrap_or_default();

@@ -12,6 +12,7 @@ use super::{Exhausted, Undecided};
 use crate::data::Word;
 use crate::insn::{Alu, Cell, Jump, Op, Operand};
 use crate::program::forward;
+use crate::stack::rank;
 use crate::{Action, Program};
 
 /// A budget counts in steps of diagram work; following one instruction is worth this many.
@@ -34,11 +35,8 @@ pub(super) fn verdict(raw: u32) -> u32 {
     }
 }
 
-/// What of the stack's answer is left of an older and a newer filter's verdict: the newest
-/// filter's, unless an older one's is less by the signed number of its action
-/// (`ACTION_ONLY` in `kernel/seccomp.c`).
+/// Which of an older and a newer filter's verdicts is left: as [`crate::run_stack`] has it.
 pub(super) fn most_restrictive(older: u32, newer: u32) -> u32 {
-    let rank = |verdict: u32| (verdict & 0xffff_0000).cast_signed();
     if rank(older) < rank(newer) { older } else { newer }
 }
 

@@ -2,7 +2,7 @@
 //! library's `kernel` module starts this program, in which filters can do no harm to the tests.
 //!
 //! - `accept`: reads lists of instructions, prints `1` or `0` for each
-//! - `run`: reads programs and calls, makes each call under its program in a traced child and
+//! - `run`: reads stacks of programs and calls, makes each call under its stack in a traced child and
 //!   prints what happened to it
 //! - `notify`, `kill-thread ACTION`: see there
 #![allow(clippy::unwrap_used, reason = "an oracle has nobody to report to")]
@@ -187,7 +187,7 @@ mod x86 {
         results: [AtomicI64; MAX_CALLS],
     }
 
-    /// For each program: makes its calls, each seen by a tracer, and prints a line for each.
+    /// For each stack of programs: makes its calls, each seen by a tracer, and prints a line for each.
     pub(crate) fn run(input: &[u8]) {
         let size = size_of::<Shared>();
         let (access, flags) =
@@ -202,7 +202,7 @@ mod x86 {
         println!("ip {} {}", address(strait_native_ip), address(strait_compat_ip));
         let mut input = Input(input);
         while !input.0.is_empty() {
-            let filter = input.filter();
+            let stack: Vec<_> = (0..input.u16()).map(|_| input.filter()).collect();
             let calls: Vec<Call> = (0..input.u16())
                 .map(|_| Call {
                     compat: input.u16() == 1,
@@ -212,7 +212,7 @@ mod x86 {
             assert!(calls.len() <= MAX_CALLS);
             let mut next = 0;
             while next < calls.len() {
-                next = traced(&filter, &calls, next, shared);
+                next = traced(&stack, &calls, next, shared);
             }
         }
     }
@@ -226,7 +226,7 @@ mod x86 {
 
     /// Makes the calls from `first` on in a child, as far as it lives; the first one not made.
     fn traced(
-        filter: &[libc::sock_filter],
+        stack: &[Vec<libc::sock_filter>],
         calls: &[Call],
         first: usize,
         shared: &Shared,
@@ -234,7 +234,7 @@ mod x86 {
         io::stdout().flush().unwrap();
         let pid = fork();
         if pid == 0 {
-            child(filter, calls, first, shared);
+            child(stack, calls, first, shared);
         }
         let none = ptr::null_mut::<c_void>();
         let request = |request, address: *mut c_void, data: *mut c_void| {
@@ -293,8 +293,9 @@ mod x86 {
         }
     }
 
-    /// Loads the filter and makes the calls, with no other call in between and none after them.
-    fn child(filter: &[libc::sock_filter], calls: &[Call], first: usize, shared: &Shared) -> ! {
+    /// Loads the filters, which must let seccomp(2) pass if there are several, and makes the calls,
+    /// with no other call in between and none after them.
+    fn child(stack: &[Vec<libc::sock_filter>], calls: &[Call], first: usize, shared: &Shared) -> ! {
         let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
         // SAFETY: no core files; the limits are read.
         unsafe { libc::setrlimit(libc::RLIMIT_CORE, &raw const none) };
@@ -304,7 +305,8 @@ mod x86 {
         // SAFETY: the tracer is told that the child is ready.
         unsafe { libc::raise(libc::SIGSTOP) };
         shared.current.store(first, SeqCst);
-        let loaded = load(filter, 0);
+        let loaded = stack.iter().map(|filter| load(filter, 0)).find(|&done| done != 0);
+        let loaded = loaded.unwrap_or(0);
         shared.loaded.store(loaded, SeqCst);
         if loaded == 0 {
             for (index, call) in calls.iter().enumerate().skip(first) {
