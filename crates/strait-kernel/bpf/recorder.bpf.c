@@ -2,10 +2,15 @@
 //
 // The recorder: counts every system call of the tasks that it follows, in maps and nowhere else.
 //
-// Each followed task has a `struct task` in task storage. A call is counted in an entry, one per
-// (image, ABI, number), which is per CPU, so that counting takes no atomic operation: a program on
-// a tracepoint cannot be preempted. Entries are handed out at a call's first use; `calls` says
-// which is whose, and `rows` is no more than a fast way to ask that for ordinary numbers.
+// Each followed task has a number in task storage, and a `struct task` at that number in `states`.
+// A call is counted in an entry, one per (image, ABI, number), which is per CPU, so that counting
+// takes no atomic operation: a program on a tracepoint cannot be preempted. Entries are handed out
+// at a call's first use; `calls` says which is whose, and `rows` is no more than a fast way to ask
+// that for ordinary numbers.
+//
+// What a call costs is helper calls, about 15 ns each where returns are mitigated; counting is 2.
+// So each CPU remembers the number of the task that called last, by the place of its registers,
+// which is on its kernel stack and so its own. Arrays are looked up without a helper call.
 //
 // Built by `cargo xtask ebpf`. The layouts marked "shared" are mirrored in src/ebpf.rs.
 
@@ -96,6 +101,7 @@ enum {
 	BPF_MAP_TYPE_ARRAY = 2,
 	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
 	BPF_MAP_TYPE_CGROUP_ARRAY = 8,
+	BPF_MAP_TYPE_STACK = 23,
 	BPF_MAP_TYPE_TASK_STORAGE = 29,
 	BPF_ANY = 0,
 	BPF_NOEXIST = 1,
@@ -110,6 +116,8 @@ static long (*const bpf_map_update_elem)(void *map, const void *key, const void 
 					 u64 flags) = (void *)2;
 static long (*const bpf_map_delete_elem)(void *map, const void *key) = (void *)3;
 static long (*const bpf_current_task_under_cgroup)(void *map, u32 index) = (void *)37;
+static long (*const bpf_map_push_elem)(void *map, const void *value, u64 flags) = (void *)87;
+static long (*const bpf_map_pop_elem)(void *map, void *value) = (void *)88;
 static long (*const bpf_probe_read_kernel)(void *to, u32 size, const void *from) = (void *)113;
 static long (*const bpf_probe_read_kernel_str)(void *to, u32 size, const void *from) = (void *)115;
 static void *(*const bpf_task_storage_get)(void *map, struct task_struct *task, void *value,
@@ -117,14 +125,17 @@ static void *(*const bpf_task_storage_get)(void *map, struct task_struct *task, 
 static struct task_struct *(*const bpf_get_current_task_btf)(void) = (void *)158;
 static struct pt_regs *(*const bpf_task_pt_regs)(struct task_struct *task) = (void *)175;
 static long (*const bpf_loop)(u32 count, void *each, void *context, u64 flags) = (void *)181;
+static void *(*const bpf_map_lookup_percpu_elem)(void *map, const void *key,
+						 u32 cpu) = (void *)195;
 
 // What is followed (shared): set before the programs are loaded, so that the verifier removes what
 // does not apply.
 enum { FOLLOW_TREE = 0, FOLLOW_PROCESS = 1, FOLLOW_CGROUP = 2 };
 const volatile u32 follow = FOLLOW_TREE;
+const volatile u32 cpus = 1;
 
 // Sizes (shared). ENTRIES is at most 65536: rows hold 16-bit indices.
-enum { IMAGES = 1024, NUMBERS = 512, ENTRIES = 16384, PATH = 4096, SCRIPT = 1024 };
+enum { IMAGES = 1024, NUMBERS = 512, ENTRIES = 16384, PATH = 4096, SCRIPT = 1024, TASKS = 32768 };
 
 // The image of a task (shared): a row, or one of these.
 enum {
@@ -141,12 +152,23 @@ enum {
 	ENTRY_FIRST = 2,
 };
 
-// Shared.
+// What a task is to begin with (shared): named by the recorder, it has no number yet.
+struct follower {
+	u32 number; // 0: none yet
+	u32 image;
+};
+
 struct task {
 	u32 image;
 	u16 entry; // of the call that it is in
 	u8 in_call;
 	u8 dead; // its death by a filter is counted
+};
+
+// The task that called last on a CPU.
+struct last {
+	u64 regs;
+	u32 number;
 };
 
 // Shared. One cache line.
@@ -185,6 +207,7 @@ struct stats {
 	u64 cut_paths;
 	u32 next_image;
 	u32 next_entry;
+	u32 next_task;
 	u32 orphans;
 };
 
@@ -192,7 +215,7 @@ struct {
 	UINT(type, BPF_MAP_TYPE_TASK_STORAGE);
 	UINT(map_flags, BPF_F_NO_PREALLOC);
 	TYPE(key, int);
-	TYPE(value, struct task);
+	TYPE(value, struct follower);
 } tasks SEC(".maps");
 
 // Followed tasks for which task storage could not be had at fork, by the address of the task: the
@@ -201,8 +224,31 @@ struct {
 	UINT(type, BPF_MAP_TYPE_HASH);
 	UINT(max_entries, 1024);
 	TYPE(key, u64);
-	TYPE(value, struct task);
+	TYPE(value, u32);
 } orphans SEC(".maps");
+
+// By number, from 1 on.
+struct {
+	UINT(type, BPF_MAP_TYPE_ARRAY);
+	UINT(max_entries, TASKS);
+	TYPE(key, u32);
+	TYPE(value, struct task);
+} states SEC(".maps");
+
+// Numbers that have been used and are free.
+struct {
+	UINT(type, BPF_MAP_TYPE_STACK);
+	UINT(max_entries, TASKS);
+	UINT(key_size, 0);
+	UINT(value_size, 4);
+} numbers SEC(".maps");
+
+struct {
+	UINT(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	UINT(max_entries, 1);
+	TYPE(key, u32);
+	TYPE(value, struct last);
+} last SEC(".maps");
 
 struct {
 	UINT(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -451,8 +497,71 @@ INLINE u32 is_compat(struct task_struct *task)
 	return (task->thread_info.status & TS_COMPAT) != 0;
 }
 
-// A task that calls and has no storage: an orphan, or one to adopt.
-NOINLINE int adopt(void)
+INLINE struct task *state_of(u32 number)
+{
+	return number ? bpf_map_lookup_elem(&states, &number) : 0;
+}
+
+// A number for a task that begins in this state; 0: there is none left.
+NOINLINE u32 number(u32 image)
+{
+	struct stats *st = statistics();
+	u32 number = 0;
+	if (!st)
+		return 0;
+	if (bpf_map_pop_elem(&numbers, &number)) {
+		number = 0;
+		if (*(volatile u32 *)&st->next_task < TASKS - 1)
+			number = ADD(st->next_task, 1) + 1;
+	}
+	struct task *task = state_of(number);
+	if (!task) {
+		ADD(st->lost_tasks, 1);
+		return 0;
+	}
+	// Whatever call it may be in was not seen to begin: its return is not to be counted. For a
+	// new task that is the return of the call that made it, which is counted for its parent.
+	*task = (struct task){.image = image, .entry = ENTRY_IGNORED, .in_call = 1};
+	return number;
+}
+
+static long forget_on(u32 cpu, u32 *number)
+{
+	u32 zero = 0;
+	struct last *on = bpf_map_lookup_percpu_elem(&last, &zero, cpu);
+	if (on && on->number == *number)
+		on->regs = 0;
+	return 0;
+}
+
+// Gives a number back, which no CPU may remember any more.
+INLINE void forget(u32 number)
+{
+	bpf_loop(cpus, forget_on, &number, 0);
+	bpf_map_push_elem(&numbers, &number, BPF_ANY);
+}
+
+// Makes a task followed: the current one, or one that does not run yet.
+INLINE u32 follow_task(struct task_struct *task, u32 image)
+{
+	struct follower fresh = {.number = number(image)};
+	if (!fresh.number)
+		return 0;
+	if (!bpf_task_storage_get(&tasks, task, &fresh, BPF_LOCAL_STORAGE_GET_F_CREATE)) {
+		u64 key = (u64)task;
+		if (bpf_map_update_elem(&orphans, &key, &fresh.number, BPF_ANY)) {
+			bpf_map_push_elem(&numbers, &fresh.number, BPF_ANY);
+			COUNT(lost_tasks);
+			return 0;
+		}
+		COUNT(orphans);
+	}
+	COUNT(started);
+	return fresh.number;
+}
+
+// The current task has no storage: it is an orphan, or one to adopt. Gives its number.
+NOINLINE u32 adopt(void)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct stats *st = statistics();
@@ -460,19 +569,13 @@ NOINLINE int adopt(void)
 		return 0;
 	if (st->orphans) {
 		u64 key = (u64)task;
-		struct task *orphan = bpf_map_lookup_elem(&orphans, &key);
-		if (orphan) {
-			if (bpf_task_storage_get(&tasks, task, orphan,
-						 BPF_LOCAL_STORAGE_GET_F_CREATE)) {
-				bpf_map_delete_elem(&orphans, &key);
-				ADD(st->orphans, -1);
-			}
-			return 0;
-		}
+		u32 *orphan = bpf_map_lookup_elem(&orphans, &key);
+		if (orphan)
+			return *orphan;
 	}
 	if (follow == FOLLOW_PROCESS) {
-		struct task *leader = bpf_task_storage_get(&tasks, task->group_leader, 0, 0);
-		if (!leader || leader->image == IMAGE_WAITING)
+		struct follower *leader = bpf_task_storage_get(&tasks, task->group_leader, 0, 0);
+		if (!leader)
 			return 0;
 	} else if (follow == FOLLOW_CGROUP) {
 		if (bpf_current_task_under_cgroup(&cgroup, 0) != 1)
@@ -480,24 +583,41 @@ NOINLINE int adopt(void)
 	} else {
 		return 0;
 	}
-	// Whatever call it may be in, it was not seen to begin.
-	struct task fresh = {.image = image_now(task), .entry = ENTRY_IGNORED, .in_call = 1};
-	if (bpf_task_storage_get(&tasks, task, &fresh, BPF_LOCAL_STORAGE_GET_F_CREATE))
-		ADD(st->started, 1);
-	return 0;
+	return follow_task(task, IMAGE_UNRESOLVED);
 }
 
-INLINE struct task *task_of(struct task_struct *current)
+// The number of the current task; 0: it is not followed.
+INLINE u32 number_of(struct task_struct *current)
 {
-	return bpf_task_storage_get(&tasks, current, 0, 0);
+	struct follower *follower = bpf_task_storage_get(&tasks, current, 0, 0);
+	if (follower) {
+		if (!follower->number)
+			follower->number = number(follower->image);
+		return follower->number;
+	}
+	if (follow == FOLLOW_TREE) {
+		struct stats *st = statistics();
+		if (!st || !st->orphans)
+			return 0;
+	}
+	return adopt();
 }
 
-INLINE u32 may_adopt(void)
+// The state of the current task, which has its registers there.
+INLINE struct task *caller(u64 regs)
 {
-	if (follow != FOLLOW_TREE)
-		return 1;
-	struct stats *st = statistics();
-	return st && st->orphans;
+	u32 zero = 0;
+	struct last *on = bpf_map_lookup_elem(&last, &zero);
+	if (!on)
+		return 0;
+	if (on->regs != regs) {
+		u32 number = number_of(bpf_get_current_task_btf());
+		if (!number)
+			return 0;
+		on->number = number;
+		on->regs = regs;
+	}
+	return state_of(on->number);
 }
 
 // Calls.
@@ -505,19 +625,13 @@ INLINE u32 may_adopt(void)
 SEC("tp_btf/sys_enter")
 int sys_enter(u64 *ctx)
 {
-	struct task_struct *current = bpf_get_current_task_btf();
-	struct task *task = task_of(current);
-	if (!task) {
-		if (!may_adopt())
-			return 0;
-		adopt();
-		task = task_of(current);
-		if (!task)
-			return 0;
-	}
+	struct task *task = caller(ctx[0]);
+	if (!task)
+		return 0;
 	u32 image = task->image;
 	if (image >= IMAGES)
 		return 0;
+	struct task_struct *current = bpf_get_current_task_btf();
 	if (image == IMAGE_UNRESOLVED)
 		task->image = image = image_now(current);
 	u32 entry = entry_of(image, (u32)ctx[1], is_compat(current));
@@ -529,38 +643,36 @@ int sys_enter(u64 *ctx)
 	return 0;
 }
 
+// A return without a call: a filter answered before the call was seen.
+NOINLINE int answered(struct task *task, u32 nr)
+{
+	struct task_struct *current = bpf_get_current_task_btf();
+	if (!task || task->image >= IMAGES)
+		return 0;
+	if (!current->seccomp.mode) {
+		COUNT(unpaired);
+		return 0;
+	}
+	if (current->seccomp.mode == SECCOMP_MODE_DEAD)
+		task->dead = 1;
+	u32 entry = entry_of(task->image, nr, is_compat(current));
+	struct entry *e = bpf_map_lookup_elem(&entries, &entry);
+	if (e)
+		e->denied++;
+	return 0;
+}
+
 SEC("tp_btf/sys_exit")
 int sys_exit(u64 *ctx)
 {
-	struct task_struct *current = bpf_get_current_task_btf();
-	struct task *task = task_of(current);
-	if (!task) {
-		if (!may_adopt())
-			return 0;
-		adopt();
-		task = task_of(current);
-		if (!task)
-			return 0;
+	struct task *task = caller(ctx[0]);
+	if (!task)
+		return 0;
+	if (!task->in_call) {
+		struct pt_regs *regs = (struct pt_regs *)ctx[0];
+		return answered(task, (u32)regs->orig_ax);
 	}
 	u32 entry = task->entry;
-	if (!task->in_call) {
-		// A return without a call: a filter answered before the call was seen.
-		struct pt_regs *regs = (struct pt_regs *)ctx[0];
-		u32 image = task->image;
-		if (image >= IMAGES)
-			return 0;
-		if (!current->seccomp.mode) {
-			COUNT(unpaired);
-			return 0;
-		}
-		if (current->seccomp.mode == SECCOMP_MODE_DEAD)
-			task->dead = 1;
-		entry = entry_of(image, (u32)regs->orig_ax, is_compat(current));
-		struct entry *e = bpf_map_lookup_elem(&entries, &entry);
-		if (e)
-			e->denied++;
-		return 0;
-	}
 	task->in_call = 0;
 	struct entry *e = bpf_map_lookup_elem(&entries, &entry);
 	if (!e)
@@ -589,29 +701,9 @@ int sys_exit(u64 *ctx)
 SEC("tp_btf/sched_process_fork")
 int sched_process_fork(u64 *ctx)
 {
-	struct task_struct *child = (struct task_struct *)ctx[1];
-	struct task_struct *current = bpf_get_current_task_btf();
-	struct task *parent = task_of(current);
-	if (!parent && may_adopt()) {
-		adopt();
-		parent = task_of(current);
-	}
-	if (!parent || parent->image == IMAGE_WAITING)
-		return 0;
-	struct stats *st = statistics();
-	if (!st)
-		return 0;
-	// The child begins with the return of the call that made it, which is counted for its parent.
-	struct task fresh = {.image = parent->image, .entry = ENTRY_IGNORED, .in_call = 1};
-	if (!bpf_task_storage_get(&tasks, child, &fresh, BPF_LOCAL_STORAGE_GET_F_CREATE)) {
-		u64 key = (u64)child;
-		if (bpf_map_update_elem(&orphans, &key, &fresh, BPF_ANY)) {
-			ADD(st->lost_tasks, 1);
-			return 0;
-		}
-		ADD(st->orphans, 1);
-	}
-	ADD(st->started, 1);
+	struct task *parent = state_of(number_of(bpf_get_current_task_btf()));
+	if (parent && parent->image != IMAGE_WAITING)
+		follow_task((struct task_struct *)ctx[1], parent->image);
 	return 0;
 }
 
@@ -620,7 +712,7 @@ int sched_process_exec(u64 *ctx)
 {
 	struct task_struct *current = bpf_get_current_task_btf();
 	struct linux_binprm *bprm = (struct linux_binprm *)ctx[2];
-	struct task *task = task_of(current);
+	struct task *task = state_of(number_of(current));
 	if (!task)
 		return 0;
 	if (task->image == IMAGE_WAITING) {
@@ -637,29 +729,22 @@ SEC("tp_btf/sched_process_exit")
 int sched_process_exit(u64 *ctx)
 {
 	struct task_struct *current = bpf_get_current_task_btf();
+	u32 number = number_of(current);
+	struct task *task = state_of(number);
 	struct stats *st = statistics();
-	struct task *task = task_of(current);
-	if (!st)
+	if (!st || !task)
 		return 0;
-	if (!task) {
-		u64 key = (u64)current;
-		if (st->orphans && !bpf_map_delete_elem(&orphans, &key)) {
-			ADD(st->orphans, -1);
-			ADD(st->ended, 1);
-		}
-		return 0;
+	if (task->image < IMAGES && current->seccomp.mode) {
+		ADD(st->filtered, 1);
+		// Killed by a filter at a call from which it did not return.
+		if (current->seccomp.mode == SECCOMP_MODE_DEAD && !task->dead)
+			answered(task, (u32)bpf_task_pt_regs(current)->orig_ax);
 	}
+	forget(number);
+	u64 key = (u64)current;
+	if (st->orphans && !bpf_map_delete_elem(&orphans, &key))
+		ADD(st->orphans, -1);
 	ADD(st->ended, 1);
-	if (task->image >= IMAGES || !current->seccomp.mode)
-		return 0;
-	ADD(st->filtered, 1);
-	if (current->seccomp.mode == SECCOMP_MODE_DEAD && !task->dead) {
-		struct pt_regs *regs = bpf_task_pt_regs(current);
-		u32 entry = entry_of(task->image, (u32)regs->orig_ax, is_compat(current));
-		struct entry *e = bpf_map_lookup_elem(&entries, &entry);
-		if (e)
-			e->denied++;
-	}
 	return 0;
 }
 

@@ -13,6 +13,7 @@ use std::{io, ptr};
 
 use aya::maps::{Array, CgroupArray, HashMap, Map, MapError, PerCpuArray};
 use aya::programs::{BtfTracePoint, ProgramError};
+use aya::util::nr_cpus;
 use aya::{Btf, EbpfError as AyaError, EbpfLoader, Pod};
 use strait_abi::Arch;
 
@@ -34,7 +35,6 @@ const IMAGE_UNRESOLVED: u32 = 0;
 const IMAGE_OTHER: u32 = 1;
 const IMAGE_WAITING: u32 = u32::MAX;
 const ENTRY_NO_ROOM: u32 = 0;
-const ENTRY_IGNORED: u16 = 1;
 
 /// Why the recorder cannot be had, or its counts not be read.
 #[derive(Debug, thiserror::Error)]
@@ -178,14 +178,12 @@ pub struct Statistics {
     pub missed_events: u64,
 }
 
-/// `struct task`.
+/// `struct follower`.
 #[derive(Clone, Copy)]
 #[repr(C)]
-struct TaskState {
+struct Follower {
+    number: u32,
     image: u32,
-    entry: u16,
-    in_call: u8,
-    dead: u8,
 }
 
 /// `struct entry`.
@@ -231,8 +229,8 @@ struct Stats {
     cut_paths: u64,
     next_image: u32,
     next_entry: u32,
+    next_task: u32,
     orphans: u32,
-    padding: u32,
 }
 
 // SAFETY: `repr(C)`, integers only, no padding: 7 × 8 + 4 × 2 bytes.
@@ -261,9 +259,13 @@ impl Recorder {
             Follow::Process => 1,
             Follow::Cgroup(_) => 2,
         };
+        let cpus = nr_cpus().map_err(|(_, source)| EbpfError::Account(source))?;
+        // A number that does not fit is no number of CPUs.
+        let cpus = u32::try_from(cpus).unwrap_or(u32::MAX);
         let mut ebpf = EbpfLoader::new()
             .btf(Some(&btf))
             .override_global("follow", &mode, true)
+            .override_global("cpus", &cpus, true)
             .allow_unsupported_maps()
             .load(OBJECT)
             .map_err(load_error)?;
@@ -374,8 +376,7 @@ impl Recorder {
     }
 
     fn name(&mut self, task: BorrowedFd<'_>, image: u32) -> Result<(), EbpfError> {
-        // Such a task may be in a call, of which the return would come first.
-        let state = TaskState { image, entry: ENTRY_IGNORED, in_call: 1, dead: 0 };
+        let state = Follower { number: 0, image };
         // The loader has no type for task storage.
         let Map::Unsupported(map) = self.map("tasks") else {
             unreachable!("task storage is no type that the loader knows");
@@ -516,11 +517,7 @@ fn follow_cgroup(ebpf: &mut aya::Ebpf, path: &Path) -> Result<(), EbpfError> {
 }
 
 /// Gives a task a value in a map of type task storage, unless it has one (EEXIST).
-fn set_task_storage(
-    map: BorrowedFd<'_>,
-    task: BorrowedFd<'_>,
-    state: &TaskState,
-) -> io::Result<()> {
+fn set_task_storage(map: BorrowedFd<'_>, task: BorrowedFd<'_>, state: &Follower) -> io::Result<()> {
     /// The part of `union bpf_attr` for BPF_MAP_UPDATE_ELEM (include/uapi/linux/bpf.h).
     #[repr(C)]
     struct Update {
@@ -542,7 +539,7 @@ fn set_task_storage(
     };
     // SAFETY: the command reads `update`, of the size that is passed, and through it the key, an
     // int as this type of map has it, and the value, of the size that the map was made with, as
-    // `TaskState` mirrors its type; all three live until the call has returned. It writes to none
+    // `Follower` mirrors its type; all three live until the call has returned. It writes to none
     // of them.
     let result = unsafe {
         libc::syscall(
@@ -580,7 +577,7 @@ mod tests {
 
     #[test]
     fn layouts_have_no_padding() {
-        assert_eq!(size_of::<TaskState>(), 8);
+        assert_eq!(size_of::<Follower>(), 8);
         assert_eq!(size_of::<Entry>(), 64);
         assert_eq!(size_of::<CallKey>(), 12);
         assert_eq!(size_of::<ImageKey>(), PATH + SCRIPT);
