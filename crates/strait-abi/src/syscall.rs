@@ -54,6 +54,23 @@ impl Syscall {
         }
     }
 
+    /// The call of this arch through which another way leads to the same work: `socketcall` for
+    /// the calls on sockets and `ipc` for those of System V, on arches that have them (`net/socket.c`
+    /// and `ipc/syscall.c`). What a filter says of `socket` says nothing of `socketcall`, whose
+    /// arguments are in memory.
+    pub fn multiplexer(self, arch: Arch) -> Option<Syscall> {
+        let multiplexer = match self.name() {
+            "socket" | "bind" | "connect" | "listen" | "accept" | "getsockname" | "getpeername"
+            | "socketpair" | "send" | "recv" | "sendto" | "recvfrom" | "shutdown"
+            | "setsockopt" | "getsockopt" | "sendmsg" | "recvmsg" | "accept4" | "recvmmsg"
+            | "sendmmsg" => "socketcall",
+            "semop" | "semget" | "semctl" | "semtimedop" | "msgsnd" | "msgrcv" | "msgget"
+            | "msgctl" | "shmat" | "shmdt" | "shmget" | "shmctl" => "ipc",
+            _ => return None,
+        };
+        Syscall::from_name(multiplexer).filter(|call| call.number(arch).is_some())
+    }
+
     pub(crate) fn row(self) -> usize {
         usize::from(self.0)
     }
@@ -213,6 +230,18 @@ mod tests {
         assert_eq!(number("clone", Arch::Ppc64le), Some(120));
         assert_eq!(number("mmap", Arch::S390x), Some(90));
         assert_eq!(number("s390_pci_mmio_read", Arch::S390x), Some(353));
+    }
+
+    #[test]
+    fn multiplexers_are_those_of_the_arch() {
+        let through = |call: &str, arch| {
+            Syscall::from_name(call).unwrap().multiplexer(arch).map(Syscall::name)
+        };
+        assert_eq!(through("socket", Arch::I386), Some("socketcall"));
+        assert_eq!(through("shmget", Arch::S390x), Some("ipc"));
+        assert_eq!(through("socket", Arch::X86_64), None);
+        assert_eq!(through("socket", Arch::Arm), None, "the EABI has none");
+        assert_eq!(through("read", Arch::I386), None);
     }
 
     #[test]

@@ -449,3 +449,54 @@ fn kind(c_type: &str) -> Result<Kind> {
 fn text_of(path: &Path) -> Result<String> {
     fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(definition: &str) -> Vec<(String, Kind)> {
+        let mut arguments = parenthesised(definition).unwrap().into_iter().skip(1);
+        let signature = parameters(&mut arguments).unwrap();
+        signature.into_iter().map(|parameter| (parameter.name, parameter.kind)).collect()
+    }
+
+    #[test]
+    fn a_definition_gives_names_and_kinds() {
+        let openat = "(openat, int, dfd, const char __user *, filename, int, flags,\n\
+                      \t\tumode_t, mode)\n{";
+        let expected = [
+            ("dfd".to_owned(), Kind::I32),
+            ("filename".to_owned(), Kind::Pointer),
+            ("flags".to_owned(), Kind::I32),
+            ("mode".to_owned(), Kind::U16),
+        ];
+        assert_eq!(of(openat), expected);
+    }
+
+    #[test]
+    fn a_split_argument_is_two() {
+        let names: Vec<String> =
+            of("(x, int, fd, compat_arg_u64_dual(pos), u32, n)").into_iter().map(|p| p.0).collect();
+        assert_eq!(names, ["fd", "pos_lo", "pos_hi", "n"]);
+    }
+
+    #[test]
+    fn an_unknown_type_is_an_error() {
+        assert!(kind("struct thing").is_err());
+        assert!(kind("const clockid_t").is_ok());
+        assert!(parenthesised("(x, int").is_none());
+    }
+
+    #[test]
+    fn arches_differ_by_kind_or_place_not_by_name() {
+        let usual = written("ulong flags, ulong stack, ptr tid").unwrap();
+        let renamed = written("ulong flags, ulong newsp, ptr tid").unwrap();
+        let moved = written("ulong stack, ulong flags, ptr tid").unwrap();
+        let narrow = written("uint flags, uint stack, ptr tid").unwrap();
+        assert!(!differs(Arch::S390x, &usual, &renamed));
+        assert!(differs(Arch::S390x, &usual, &moved));
+        assert!(differs(Arch::S390x, &usual, &narrow));
+        assert!(!differs(Arch::I386, &usual, &narrow));
+        assert!(differs(Arch::I386, &usual, &usual[..2].to_vec()));
+    }
+}

@@ -43,12 +43,13 @@ impl Sources {
     /// Fetches and unpacks what is not yet in `target/tables`.
     pub(super) fn obtain() -> Result<Sources> {
         let sources = Sources { folder: root().join("target/tables") };
-        for package in PACKAGES {
-            let unpacked = sources.unpacked(package);
-            if unpacked.exists() {
-                continue;
-            }
-            let archive = sources.fetch(package)?;
+        let missing = |package: &&Package| !sources.unpacked(package).exists();
+        let missing: Vec<&Package> = PACKAGES.iter().filter(missing).collect();
+        if missing.iter().any(|package| !sources.archive(package).exists()) {
+            sources.download(&missing)?;
+        }
+        for package in missing {
+            let (archive, unpacked) = (sources.archive(package), sources.unpacked(package));
             let partial = unpacked.with_extension("partial");
             if partial.exists() {
                 fs::remove_dir_all(&partial)?;
@@ -90,46 +91,49 @@ impl Sources {
         self.folder.join(format!("{}-{}", package.name, package.version))
     }
 
-    /// The package's file, downloaded by apt, which checks its signature.
-    fn fetch(&self, package: &Package) -> Result<PathBuf> {
-        let download = self.folder.join("download");
-        fs::create_dir_all(&download)?;
-        let archive = download.join(format!("{}_{}_all.deb", package.name, package.version));
-        if archive.exists() {
-            return Ok(archive);
-        }
-        let apt = self.apt()?;
-        eprintln!("tables: fetching {}", package.with_version());
-        let exact = format!("{}={}", package.name, package.version);
-        let outcome = run(apt_get(&apt).args(["download", &exact]).current_dir(&download));
-        outcome.with_context(|| {
-            format!(
-                "{} cannot be downloaded from Debian {}. Either there is no network, or the \
-                 archive has moved on: then put the newer version into \
-                 xtask/src/tables/sources.rs, run `cargo xtask tables` and review the difference",
-                package.with_version(),
-                SUITES.join(" and "),
-            )
-        })?;
-        if !archive.exists() {
-            bail!("apt-get download did not leave {}", archive.display());
-        }
-        Ok(archive)
+    /// Where apt leaves the package; it writes a version's colon as `%3a`.
+    fn archive(&self, package: &Package) -> PathBuf {
+        let version = package.version.replace(':', "%3a");
+        self.folder.join("download").join(format!("{}_{version}_all.deb", package.name))
     }
 
-    /// An apt configuration that knows only [`SUITES`] and writes only below `target/tables`.
+    /// Has apt download packages, which checks their signatures.
+    fn download(&self, packages: &[&Package]) -> Result<()> {
+        let apt = self.apt()?;
+        let download = self.folder.join("download");
+        fs::create_dir_all(&download)?;
+        for package in packages.iter().filter(|package| !self.archive(package).exists()) {
+            eprintln!("tables: fetching {}", package.with_version());
+            let exact = format!("{}={}", package.name, package.version);
+            let outcome = run(apt_get(&apt).args(["download", &exact]).current_dir(&download));
+            outcome.with_context(|| {
+                format!(
+                    "{} cannot be downloaded from Debian {}. Either there is no network, or the \
+                     archive has moved on: then put the newer version into \
+                     xtask/src/tables/sources.rs, run `cargo xtask tables` and review the \
+                     difference",
+                    package.with_version(),
+                    SUITES.join(" and "),
+                )
+            })?;
+            let archive = self.archive(package);
+            if !archive.exists() {
+                bail!("apt-get download did not leave {}", archive.display());
+            }
+        }
+        Ok(())
+    }
+
+    /// An apt configuration that knows only [`SUITES`] and writes only below `target/tables`,
+    /// with the lists as they are now.
     fn apt(&self) -> Result<PathBuf> {
-        let apt = self.folder.join("apt");
-        let configuration = apt.join("apt.conf");
         if !Path::new(KEYRING).exists() {
             bail!(
                 "regenerating the tables needs apt and {KEYRING}, that is, a Debian system (or \
                  one with the package debian-archive-keyring)"
             );
         }
-        if configuration.exists() {
-            return Ok(configuration);
-        }
+        let apt = self.folder.join("apt");
         for folder in ["lists/partial", "cache/archives/partial", "sources.d"] {
             fs::create_dir_all(apt.join(folder))?;
         }
@@ -140,9 +144,9 @@ impl Sources {
         fs::write(apt.join("sources.list"), suites)?;
         fs::write(apt.join("status"), "")?;
         let at = apt.display();
-        let partial = apt.join("apt.conf.partial");
+        let configuration = apt.join("apt.conf");
         fs::write(
-            &partial,
+            &configuration,
             format!(
                 "Dir::Etc::sourcelist \"{at}/sources.list\";\n\
                  Dir::Etc::sourceparts \"{at}/sources.d\";\n\
@@ -152,8 +156,8 @@ impl Sources {
                  APT::Architecture \"amd64\";\n"
             ),
         )?;
-        run(apt_get(&partial).arg("update"))?;
-        fs::rename(partial, &configuration)?;
+        let outcome = run(apt_get(&configuration).arg("update"));
+        outcome.context("the lists of Debian's packages cannot be fetched")?;
         Ok(configuration)
     }
 }
