@@ -17,7 +17,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     let program = args.remove(0);
     let command = Command::new(&program, args)?;
-    let target = Target::Command { command: &command, confinement: None };
+    let target = Target::Command { command: &command, enforcement: None };
     let running = start(&Request { target, engine, duration: None })?;
     let recording = running.wait()?;
     eprintln!("{:?} {:?} {:?}", recording.engine(), recording.completeness(), recording.exit());

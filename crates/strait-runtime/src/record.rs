@@ -14,13 +14,16 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use rustix::process::Pid;
-use strait_kernel::child::{Confinement, ExecError, ForkError, PendingChild};
+use rustix::io::Errno;
+use rustix::process::{Pid, test_kill_process};
+use strait_kernel::child::{ExecError, ForkError, PendingChild};
 use strait_kernel::command::Command;
 use strait_kernel::ebpf::EbpfError;
 use strait_kernel::interrupts::Interrupts;
 use strait_policy::Recording;
 use strait_policy::recording::Engine;
+
+use crate::launch::{Enforcement, StartError, Verified};
 
 /// What to record, and how.
 #[derive(Clone, Debug)]
@@ -42,8 +45,8 @@ pub enum Target<'a> {
     Command {
         /// The command.
         command: &'a Command,
-        /// The filter that it runs under, if it runs confined.
-        confinement: Option<Confinement<'a>>,
+        /// What it is confined by, if it is.
+        enforcement: Option<&'a Enforcement>,
     },
     /// A process that runs already, with all its threads, its descendants and what they start.
     Process(Pid),
@@ -74,6 +77,9 @@ pub enum RecordError {
     /// The command was not executed.
     #[error(transparent)]
     Exec(#[from] ExecError),
+    /// The command was not confined as it should have been, and did not run.
+    #[error(transparent)]
+    Start(#[from] StartError),
     /// eBPF was asked for and is not to be had, or failed.
     #[error("cannot record by eBPF")]
     Ebpf(#[from] EbpfError),
@@ -115,6 +121,7 @@ impl RecordError {
     pub fn exit_status(&self) -> u8 {
         match self {
             RecordError::Exec(error) => error.exit_status(),
+            RecordError::Start(error) => error.exit_status(),
             _ => 125,
         }
     }
@@ -130,6 +137,7 @@ pub struct Running {
     engine: Engine,
     command: Vec<String>,
     pid: Option<Pid>,
+    verified: Option<Verified>,
 }
 
 #[derive(Debug)]
@@ -146,6 +154,15 @@ enum Observer {
 /// # Errors
 /// If nothing can be observed; a command was not run then, or has been ended.
 pub fn start(request: &Request<'_>) -> Result<Running, RecordError> {
+    // Said before anything is loaded for it.
+    if let Target::Process(pid) = request.target {
+        test_kill_process(pid)
+            .or_else(|errno| if errno == Errno::PERM { Ok(()) } else { Err(errno) })
+            .map_err(|errno| RecordError::NoProcess {
+                pid: pid.as_raw_pid(),
+                source: errno.into(),
+            })?;
+    }
     // Forked before the signals are blocked, as the command is to find them as they were.
     let pending = match &request.target {
         Target::Command { command, .. } => Some(PendingChild::fork(command)?),
@@ -179,19 +196,29 @@ pub fn start(request: &Request<'_>) -> Result<Running, RecordError> {
         Target::Process(pid) => Some(*pid),
         _ => pending.as_ref().map(PendingChild::pid),
     };
-    let (name, observer) = match ebpf {
+    let (name, observer, verified) = match ebpf {
         Some(recorder) => {
-            ("ebpf", Observer::Ebpf(Box::new(tree::start(recorder, request, pending, end)?)))
+            let (observer, verified) = tree::start(recorder, request, pending, end)?;
+            ("ebpf", Observer::Ebpf(Box::new(observer)), verified)
         }
-        None => ("ptrace", Observer::Ptrace(Box::new(traced::start(request, pending, end)?))),
+        None => {
+            let (observer, verified) = traced::start(request, pending, end)?;
+            ("ptrace", Observer::Ptrace(Box::new(observer)), verified)
+        }
     };
-    Ok(Running { observer, engine: Engine { name: name.to_owned(), reason }, command, pid })
+    let engine = Engine { name: name.to_owned(), reason };
+    Ok(Running { observer, engine, command, pid, verified })
 }
 
 impl Running {
     /// The process id of the command, or of the process that is recorded.
     pub fn pid(&self) -> Option<Pid> {
         self.pid
+    }
+
+    /// Whether the command's confinement was seen in the kernel, if it is confined.
+    pub fn verified(&self) -> Option<&Verified> {
+        self.verified.as_ref()
     }
 
     /// Who observes, and why.

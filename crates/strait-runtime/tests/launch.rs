@@ -100,7 +100,7 @@ fn until(mut holds: impl FnMut() -> bool) {
 fn a_policy_of_nothing_but_what_true_calls_runs_true() {
     let truth = command(OsStr::new("true"), "");
     let request = Request {
-        target: Target::Command { command: &truth, confinement: None },
+        target: Target::Command { command: &truth, enforcement: None },
         engine: Choice::Auto,
         duration: None,
     };

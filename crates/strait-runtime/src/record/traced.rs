@@ -25,6 +25,7 @@ use super::counted::Counted;
 use super::ending::{Demand, Ending};
 use super::tree::{descendants, has_filter};
 use super::{RecordError, Request, Target};
+use crate::launch::{Enforcement, Verified};
 
 /// How often a tracer that is to stop is told so until it has.
 const AGAIN: Duration = Duration::from_millis(2);
@@ -33,6 +34,9 @@ const FILTERED: &str = "there was a filter, and ptrace sees a call before it: ca
                         filter answered are counted as made";
 const UNPRIVILEGED: &str = "a set-user-ID program was run without its privilege, as an \
                             unprivileged user traced it";
+
+const UNVERIFIED: &str =
+    "the ptrace engine traces the program, so nobody else can read its filters";
 
 /// A recording by ptrace.
 #[derive(Debug)]
@@ -78,11 +82,12 @@ pub(super) fn start(
     request: &Request<'_>,
     pending: Option<PendingChild>,
     ending: Ending,
-) -> Result<Observer, RecordError> {
-    let confinement = match &request.target {
-        Target::Command { confinement, .. } => *confinement,
+) -> Result<(Observer, Option<Verified>), RecordError> {
+    let enforcement = match &request.target {
+        Target::Command { enforcement, .. } => *enforcement,
         _ => None,
     };
+    let confinement = enforcement.map(Enforcement::confinement);
     let (tasks, command, filtered) = match (&request.target, &pending) {
         (Target::Command { .. }, Some(child)) => {
             (vec![child.pid()], Some(child.pid()), has_filter(None))
@@ -122,7 +127,10 @@ pub(super) fn start(
         None => None,
     };
     let confined = confinement.is_some();
-    Ok(Observer { tracer, shared, waker, command, ending, filtered, confined })
+    // The program has only one tracer, and that is the recorder.
+    let verified = confined.then(|| Verified::No { reason: UNVERIFIED.to_owned() });
+    let observer = Observer { tracer, shared, waker, command, ending, filtered, confined };
+    Ok((observer, verified))
 }
 
 impl Observer {

@@ -15,6 +15,7 @@ use strait_kernel::ebpf::{EbpfError, Follow, Recorder};
 use super::counted::Counted;
 use super::ending::{Demand, Ending};
 use super::{RecordError, Request, Target};
+use crate::launch::Verified;
 
 /// How often at most and at least it is looked whether the last task has ended.
 const SHORTEST: Duration = Duration::from_millis(1);
@@ -51,12 +52,20 @@ pub(super) fn start(
     request: &Request<'_>,
     pending: Option<PendingChild>,
     ending: Ending,
-) -> Result<Observer, RecordError> {
+) -> Result<(Observer, Option<Verified>), RecordError> {
     let mut filtered = has_filter(None);
+    let mut verified = None;
     let workload = match (&request.target, pending) {
-        (Target::Command { confinement, .. }, Some(pending)) => {
+        (Target::Command { enforcement, .. }, Some(pending)) => {
             recorder.follow_from_exec(pending.pidfd())?;
-            let child = pending.exec(*confinement)?;
+            let child = match enforcement {
+                None => pending.exec(None)?,
+                Some(enforcement) => {
+                    let started = enforcement.start(pending)?;
+                    verified = Some(started.verified);
+                    started.child
+                }
+            };
             Workload::Command { child, status: None }
         }
         (Target::Cgroup(path), _) => Workload::Cgroup { path: path.clone(), was_populated: false },
@@ -67,7 +76,7 @@ pub(super) fn start(
         }
         (Target::Command { .. }, None) => unreachable!("a command has been forked"),
     };
-    Ok(Observer { recorder, workload, ending, filtered })
+    Ok((Observer { recorder, workload, ending, filtered }, verified))
 }
 
 impl Observer {
