@@ -8,7 +8,7 @@ use std::fmt;
 
 use crate::action::action_text;
 use crate::policy::{API_VERSION, KIND, Necessity, Policy, Rule};
-use crate::text::is_plain;
+use crate::text::{is_plain, read_yaml};
 
 /// The length that lines are kept to where they can be.
 const WIDTH: usize = 100;
@@ -17,6 +17,16 @@ impl fmt::Display for Policy {
     /// The canonical YAML.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&document(self))
+    }
+}
+
+impl Policy {
+    /// The same document as JSON, its fields in the same order.
+    pub fn to_json(&self) -> String {
+        let node = read_yaml(&document(self)).expect("what is printed reads back");
+        let mut text = serde_json::to_string_pretty(&node).expect("its keys are texts");
+        text.push('\n');
+        text
     }
 }
 

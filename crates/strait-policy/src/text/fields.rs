@@ -25,7 +25,17 @@ impl<'a> Fields<'a> {
     /// The field of that name, which must be there.
     pub(crate) fn need(&mut self, field: &'static str) -> Result<&'a Node, Fault> {
         self.take(field).ok_or_else(|| {
-            self.node.span.fault(Problem::MissingField { field, of: self.of.to_owned() })
+            let of = self.of.to_owned();
+            // A field that looks like a slip of the pen is pointed at, rather than what it lacks.
+            let meant = |entry: &&Entry| nearest(&entry.key, [field]).is_some();
+            match self.entries.iter().find(meant) {
+                Some(entry) => entry.key_span.fault(Problem::UnknownField {
+                    field: entry.key.to_string(),
+                    of,
+                    nearest: Some(field.to_owned()),
+                }),
+                None => self.node.span.fault(Problem::MissingField { field, of }),
+            }
         })
     }
 

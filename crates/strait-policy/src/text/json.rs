@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Entry, Fault, MAX_DEPTH, MAX_VALUES, Node, Problem, Span, Value};
+use super::{Entry, Fault, MAX_DEPTH, MAX_VALUES, Node, Problem, Span, Value, whole_number};
 
 /// Reads one JSON value with nothing but space around it.
 pub(super) fn read(text: &str) -> Result<Node, Fault> {
@@ -18,6 +18,26 @@ pub(super) fn read(text: &str) -> Result<Node, Fault> {
         return Err(reader.syntax("the document ends before this"));
     }
     Ok(node)
+}
+
+/// Writes a value as JSON, its fields in their order.
+impl serde::Serialize for Node {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match &self.value {
+            Value::Null => serializer.serialize_unit(),
+            Value::Bool(value) => serializer.serialize_bool(*value),
+            Value::Number(text) => match whole_number(text) {
+                Some(number) => serializer.serialize_u64(number),
+                // No document of ours has other numbers; a text loses nothing.
+                None => serializer.serialize_str(text),
+            },
+            Value::Text(text) => serializer.serialize_str(text),
+            Value::List(nodes) => serializer.collect_seq(nodes),
+            Value::Map(entries) => {
+                serializer.collect_map(entries.iter().map(|entry| (&entry.key, &entry.node)))
+            }
+        }
+    }
 }
 
 struct Reader<'a> {
