@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+use rustix::process::Pid;
 use strait_abi::Arch;
 
 /// Give a Linux workload the narrowest system call passage that it can live with.
@@ -89,8 +90,8 @@ pub struct Record {
     #[arg(long, value_enum, default_value_t = Engine::Auto)]
     pub engine: Engine,
     /// Record a process that runs already, and what it starts
-    #[arg(long, value_name = "N")]
-    pub pid: Option<u32>,
+    #[arg(long, value_name = "N", value_parser = pid)]
+    pub pid: Option<Pid>,
     /// Record every process of this cgroup
     #[arg(long, value_name = "PATH", value_hint = ValueHint::DirPath)]
     pub cgroup: Option<PathBuf>,
@@ -182,11 +183,14 @@ pub struct Run {
 #[derive(Debug, Args)]
 pub struct Inspect {
     /// The process
-    #[arg(long, value_name = "N", required = true)]
-    pub pid: u32,
+    #[arg(long, value_name = "N", required = true, value_parser = pid)]
+    pub pid: Pid,
     /// Print the instructions of each filter
     #[arg(long)]
     pub disasm: bool,
+    /// Stop no thread: only what /proc tells, without the filters themselves
+    #[arg(long)]
+    pub no_stop: bool,
     /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
@@ -199,8 +203,8 @@ pub struct Verify {
     #[arg(short, long, value_name = "P", value_hint = ValueHint::FilePath)]
     pub policy: PathBuf,
     /// The process
-    #[arg(long, value_name = "N", required = true)]
-    pub pid: u32,
+    #[arg(long, value_name = "N", required = true, value_parser = pid)]
+    pub pid: Pid,
     /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
@@ -254,7 +258,7 @@ pub enum Subject {
     /// A program file.
     File(PathBuf),
     /// What the kernel holds for this process.
-    Pid(u32),
+    Pid(Pid),
 }
 
 impl std::str::FromStr for Subject {
@@ -263,12 +267,15 @@ impl std::str::FromStr for Subject {
     fn from_str(text: &str) -> Result<Self, String> {
         match text.strip_prefix("pid:") {
             None => Ok(Subject::File(text.into())),
-            Some(pid) => pid
-                .parse()
-                .map(Subject::Pid)
-                .map_err(|_| format!("`{pid}` is no process id; write pid:1234")),
+            Some(number) => pid(number).map(Subject::Pid),
         }
     }
+}
+
+/// Reads a process id, which is greater than 0.
+fn pid(text: &str) -> Result<Pid, String> {
+    let pid = text.parse().ok().filter(|&pid| pid > 0).and_then(Pid::from_raw);
+    pid.ok_or_else(|| format!("`{text}` is no process id"))
 }
 
 /// Reads `500ms`, `90s`, `5m`, `1h`, or a bare number of seconds.
@@ -312,8 +319,10 @@ mod tests {
 
     #[test]
     fn a_subject_is_a_file_or_a_process() {
-        assert_eq!("pid:12".parse(), Ok(Subject::Pid(12)));
+        assert_eq!("pid:1".parse(), Ok(Subject::Pid(Pid::INIT)));
         assert_eq!("x.bpf".parse(), Ok(Subject::File("x.bpf".into())));
         assert!("pid:x".parse::<Subject>().is_err());
+        assert!("pid:-1".parse::<Subject>().is_err());
+        assert!("pid:0".parse::<Subject>().is_err());
     }
 }

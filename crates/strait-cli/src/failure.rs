@@ -9,10 +9,6 @@ pub const BAD_INPUT: u8 = 2;
 pub const REFUSED: u8 = 3;
 /// The exit status of `run` and `record` when Strait itself failed: the program did not run.
 pub const STRAIT_FAILED: u8 = 125;
-/// The exit status when a command cannot be executed.
-pub const NOT_EXECUTABLE: u8 = 126;
-/// The exit status when a command is not found.
-pub const NOT_FOUND: u8 = 127;
 
 /// A failure with its exit status.
 #[derive(Debug)]
@@ -82,7 +78,7 @@ mod tests {
     #[test]
     fn a_launcher_keeps_the_programs_statuses_apart_from_its_own() {
         assert_eq!(Failure::bad_input(anyhow::anyhow!("x")).of_launcher().status, STRAIT_FAILED);
-        let not_found = Failure::with_status(NOT_FOUND, anyhow::anyhow!("x"));
-        assert_eq!(not_found.of_launcher().status, NOT_FOUND);
+        let not_found = Failure::with_status(127, anyhow::anyhow!("x"));
+        assert_eq!(not_found.of_launcher().status, 127);
     }
 }

@@ -1,3 +1,57 @@
+//! The `strait` command: arguments in, rendering out; what it does is in the libraries.
 #![forbid(unsafe_code)]
-//! The `strait` command.
-fn main() {}
+
+mod args;
+mod documents;
+mod failure;
+mod input;
+mod output;
+mod verbs;
+mod witness;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+
+use args::{Cli, Verb};
+use failure::STRAIT_FAILED;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    let result = match cli.verb {
+        Verb::Record(args) => verbs::record::run(&args),
+        Verb::Generate(args) => verbs::generate::run(&args),
+        Verb::Compile(args) => verbs::compile::run(&args),
+        Verb::Disasm(args) => verbs::disasm::run(&args),
+        Verb::Prove(args) => verbs::prove::run(&args),
+        Verb::Tighten(args) => verbs::tighten::run(&args),
+        Verb::Run(args) => verbs::run::run(&args),
+        Verb::Inspect(args) => verbs::inspect::run(&args),
+        Verb::Verify(args) => verbs::verify::run(&args),
+        Verb::Completions(args) => verbs::completions::run(&args),
+        Verb::Man(args) => verbs::man::run(&args),
+    };
+    result.unwrap_or_else(|failure| {
+        anstream::eprintln!("{failure}");
+        failure.exit_code()
+    })
+}
+
+/// Help and version are no failures; the rest is bad usage, which for `run` and `record` must not
+/// be taken for the status of the program.
+fn usage(error: &clap::Error) -> ExitCode {
+    // Nothing can be said where the stream is closed.
+    let _ = error.print();
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
+        _ => {
+            let verb = std::env::args_os().nth(1);
+            let launches = verb.is_some_and(|verb| verb == "run" || verb == "record");
+            ExitCode::from(if launches { STRAIT_FAILED } else { failure::BAD_INPUT })
+        }
+    }
+}

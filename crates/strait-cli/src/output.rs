@@ -11,8 +11,28 @@ use anyhow::{Context, Result};
 pub fn write(target: Option<&Path>, bytes: &[u8]) -> Result<()> {
     match target.filter(|path| *path != Path::new("-")) {
         None => print(bytes),
-        Some(path) => write_file(path, bytes)
-            .with_context(|| format!("cannot write {}", path.display())),
+        Some(path) => {
+            write_file(path, bytes).with_context(|| format!("cannot write {}", path.display()))
+        }
+    }
+}
+
+/// Whether a file could be written at `target`, so that an expensive result is not made for
+/// nothing. Nothing is written.
+pub fn check(target: &Path) -> Result<()> {
+    if target == Path::new("-") {
+        return Ok(());
+    }
+    let failed = || format!("cannot write {}", target.display());
+    match fs::metadata(target) {
+        Ok(metadata) if metadata.is_dir() => {
+            Err(io::Error::from(io::ErrorKind::IsADirectory)).with_context(failed)
+        }
+        Ok(_) => OpenOptions::new().write(true).open(target).map(drop).with_context(failed),
+        Err(_) => {
+            let (partial, _) = create_beside(target).with_context(failed)?;
+            fs::remove_file(partial).with_context(failed)
+        }
     }
 }
 
@@ -20,6 +40,15 @@ pub fn write(target: Option<&Path>, bytes: &[u8]) -> Result<()> {
 pub fn print(bytes: &[u8]) -> Result<()> {
     let mut out = io::stdout().lock();
     match out.write_all(bytes).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result.context("cannot write to standard output"),
+    }
+}
+
+/// Writes text with colours to standard output, without them where it is no terminal or `NO_COLOR`
+/// is set.
+pub fn print_styled(text: &str) -> Result<()> {
+    match write!(anstream::stdout().lock(), "{text}") {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         result => result.context("cannot write to standard output"),
     }

@@ -1,0 +1,13 @@
+//! The verbs, one file each.
+
+pub mod compile;
+pub mod completions;
+pub mod disasm;
+pub mod generate;
+pub mod inspect;
+pub mod man;
+pub mod prove;
+pub mod record;
+pub mod run;
+pub mod tighten;
+pub mod verify;

@@ -1,0 +1,216 @@
+//! `strait tighten -- CMD`: record, generate, compile, prove, run again confined, verify, and say in
+//! ten seconds what came of it.
+
+mod report;
+
+use std::io::{self, IsTerminal};
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use strait_abi::{Arch, Syscall};
+use strait_bpf::Action;
+use strait_kernel::command::{Command, Stream};
+use strait_kernel::seccomp::LoadOptions;
+use strait_policy::baseline;
+use strait_policy::recording::{Call, Exit};
+use strait_policy::{GenerateOptions, Policy, Recording, Rules, Summary, generate};
+use strait_runtime::launch::{Enforcement, Verified};
+use strait_runtime::record::{self, Request, Target};
+
+use super::record as recorder;
+use crate::args::Tighten;
+use crate::failure::Failure;
+use crate::output;
+
+/// What the whole of it showed.
+struct Tightened<'a> {
+    command: Vec<String>,
+    recording: &'a Recording,
+    policy: &'a Policy,
+    file: Option<&'a Path>,
+    /// What is allowed on each ABI of the policy, the machine's own first.
+    summaries: Vec<Summary>,
+    baseline: &'static str,
+    /// How many instructions the program has that was loaded, or would be.
+    instructions: usize,
+    confined: Confined,
+}
+
+/// What came of the second run.
+enum Confined {
+    /// It was not asked for.
+    NotAskedFor,
+    /// The first run was ended by a signal to Strait: it was not run again.
+    Interrupted,
+    /// It ran.
+    Ran { exit: Option<Exit>, denials: Vec<Denial>, verified: Verified, gaps: Vec<String> },
+}
+
+/// A call that the filter did not let pass in the confined run.
+struct Denial {
+    arch: Arch,
+    nr: u32,
+    syscall: Option<Syscall>,
+    image: String,
+    count: u64,
+    action: String,
+}
+
+/// Does all of it. The exit status says whether the confined run behaved as the first.
+pub fn run(args: &Tighten) -> Result<ExitCode, Failure> {
+    for path in args.output.iter().chain(&args.recording) {
+        output::check(path).map_err(Failure::bad_input)?;
+    }
+    let first = recorder::command(&args.command)?;
+    let second = recorder::command(&args.command)?;
+
+    let recording = record(args, first, None)?.0;
+    if let Some(path) = &args.recording {
+        let text = recording.to_json();
+        output::write(Some(path), text.as_bytes()).map_err(Failure::refused)?;
+    }
+    let policy = policy(args, &recording)?;
+    let rules = policy.lower().context("the generated policy").map_err(Failure::bad_input)?;
+    let enforcement = Enforcement::new(&rules, &Default::default(), LoadOptions::default())
+        .map_err(Failure::bad_input)?;
+    // Kept whatever comes of the second run: it is what that run will be about.
+    let to_file = args.output.as_deref().filter(|path| *path != Path::new("-"));
+    if let Some(path) = to_file {
+        output::write(Some(path), policy.to_string().as_bytes()).map_err(Failure::refused)?;
+    }
+
+    let confined = if recording.completeness().interrupted {
+        Confined::Interrupted
+    } else if args.once {
+        Confined::NotAskedFor
+    } else {
+        confined(args, second, &enforcement, &rules, &recording)?
+    };
+    let tightened = Tightened {
+        command: recording.command().to_vec(),
+        recording: &recording,
+        summaries: summaries(&policy, &rules),
+        policy: &policy,
+        file: to_file,
+        baseline: "Docker",
+        instructions: enforcement.program().insns().len(),
+        confined,
+    };
+    if args.json {
+        output::print(format!("{:#}\n", tightened.json()).as_bytes()).map_err(Failure::refused)?;
+    } else {
+        if to_file.is_none() {
+            output::print(policy.to_string().as_bytes()).map_err(Failure::refused)?;
+        }
+        anstream::eprint!("{}", tightened.text());
+    }
+    Ok(ExitCode::from(tightened.status()))
+}
+
+/// Runs the command and records it, confined if there is an enforcement.
+fn record(
+    args: &Tighten,
+    command: Command,
+    enforcement: Option<&Enforcement>,
+) -> Result<(Recording, Option<Verified>), Failure> {
+    let command = if takes_stdout(args) { without_stdout(command)? } else { command };
+    let request = Request {
+        target: Target::Command { command: &command, enforcement },
+        engine: recorder::choice(args.engine),
+        duration: None,
+    };
+    let running = record::start(&request).map_err(recorder::failure)?;
+    let verified = running.verified().cloned();
+    let recording = running.wait().map_err(recorder::failure)?;
+    Ok((recording, verified))
+}
+
+/// Whether standard output is ours, for the policy or the JSON. The command's output then goes to
+/// standard error, so that nobody has to tell the two apart.
+fn takes_stdout(args: &Tighten) -> bool {
+    args.json || args.output.as_deref().is_none_or(|path| path == Path::new("-"))
+}
+
+fn without_stdout(command: Command) -> Result<Command, Failure> {
+    // On a terminal there is nobody who would have to tell them apart.
+    if io::stdout().is_terminal() {
+        return Ok(command);
+    }
+    let stderr = io::stderr()
+        .as_fd()
+        .try_clone_to_owned()
+        .context("standard error cannot be shared with the command")
+        .map_err(Failure::refused)?;
+    Ok(command.redirect(Stream::Stdout, stderr))
+}
+
+fn policy(args: &Tighten, recording: &Recording) -> Result<Policy, Failure> {
+    let options = GenerateOptions {
+        name: super::generate::name_of(recording),
+        accept_loss: args.accept_loss,
+    };
+    generate(std::slice::from_ref(recording), &options).map_err(Failure::bad_input)
+}
+
+fn confined(
+    args: &Tighten,
+    command: Command,
+    enforcement: &Enforcement,
+    rules: &Rules,
+    first: &Recording,
+) -> Result<Confined, Failure> {
+    let (recording, verified) = record(args, command, Some(enforcement))?;
+    let verified =
+        verified.context("the confined run was not confined").map_err(Failure::refused)?;
+    Ok(Confined::Ran {
+        exit: recording.exit(),
+        denials: denials(&recording, rules, first),
+        verified,
+        gaps: recording
+            .completeness()
+            .lost
+            .iter()
+            .map(|(what, n)| format!("{what}: {n}"))
+            .collect(),
+    })
+}
+
+/// The calls of the confined run that the filter answered itself, except those that got the errno
+/// which was all that the kernel had for them in the first run: probes that fail as before.
+fn denials(recording: &Recording, rules: &Rules, first: &Recording) -> Vec<Denial> {
+    let mut denials = Vec::new();
+    for call in recording.calls().iter().filter(|call| call.outcomes.denied > 0) {
+        let chain = rules.table(call.arch.audit_arch()).map(|table| table.chain(call.nr));
+        let action = chain.map_or(rules.foreign(), |chain| chain.otherwise);
+        if !as_before(call, action, first) {
+            denials.push(Denial {
+                arch: call.arch,
+                nr: call.nr,
+                syscall: call.syscall(),
+                image: recording.images()[call.image].path.clone(),
+                count: call.outcomes.denied,
+                action: strait_policy::action_text(action),
+            });
+        }
+    }
+    denials
+}
+
+fn as_before(call: &Call, action: Action, first: &Recording) -> bool {
+    let Action::Errno(errno) = action else { return false };
+    let mut before =
+        first.calls().iter().filter(|seen| (seen.arch, seen.nr) == (call.arch, call.nr));
+    let mut seen = false;
+    let same = before.all(|before| {
+        seen = true;
+        before.outcomes.succeeded == 0 && before.outcomes.errnos.keys().eq([&errno])
+    });
+    seen && same
+}
+
+fn summaries(policy: &Policy, rules: &Rules) -> Vec<Summary> {
+    let baseline = baseline::docker_default();
+    policy.architectures.iter().map(|arch| Summary::new(rules, arch, &baseline)).collect()
+}
