@@ -1,0 +1,154 @@
+//! The JSON Schema of the policy document, for editors and validators.
+//!
+//! It is made of the same tables that the reader has: names of calls, ABIs, actions and errnos.
+//! What no schema can say (that a condition's arguments exist) only the reader checks.
+
+use serde_json::{Value, json};
+use strait_abi::{Arch, Syscall};
+
+use crate::errno::errno_names;
+use crate::policy::{API_VERSION, KIND};
+
+/// The schema (draft 2020-12) as JSON text.
+pub fn schema() -> String {
+    let mut text =
+        serde_json::to_string_pretty(&document()).expect("a value of serde_json always serializes");
+    text.push('\n');
+    text
+}
+
+fn document() -> Value {
+    let syscalls: Vec<&str> = Syscall::all().map(Syscall::name).collect();
+    let arches: Vec<&str> = Arch::ALL.iter().map(|arch| arch.name()).collect();
+    let mut actions: Vec<String> =
+        ["allow", "log", "notify", "kill-thread", "kill-process"].map(String::from).to_vec();
+    actions.extend(errno_names().map(|name| format!("errno({name})")));
+    json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": KIND,
+        "type": "object",
+        "required": ["apiVersion", "kind", "spec"],
+        "additionalProperties": false,
+        "properties": {
+            "apiVersion": {"const": API_VERSION},
+            "kind": {"const": KIND},
+            "metadata": object(&[], json!({
+                "name": text("What the policy is called."),
+                "labels": text_map(),
+                "annotations": text_map(),
+            })),
+            "spec": spec(),
+        },
+        "$defs": {
+            "syscall": {"enum": syscalls},
+            "arch": {"enum": arches},
+            "action": {"anyOf": [
+                {"enum": actions},
+                {"type": "string", "pattern": "^(errno|trap|trace)\\([0-9]{1,5}\\)$"},
+            ]},
+            "rule": rule(),
+            "necessity": necessity(),
+        },
+    })
+}
+
+fn spec() -> Value {
+    object(
+        &["architectures", "default"],
+        json!({
+            "identity": object(&["name"], json!({
+                "name": text("The account, token or key that the workload acts as."),
+                "kind": text("What it is, such as kubernetes-service-account."),
+                "owner": text("Who answers for it."),
+                "secrets": {"type": "array", "items": text("The name of a secret that it can read.")},
+            })),
+            "architectures": {
+                "description": "The ABIs that the rules are for; a call of any other is foreign.",
+                "type": "array", "minItems": 1, "items": {"$ref": "#/$defs/arch"},
+            },
+            "default": {"$ref": "#/$defs/action"},
+            "foreign": {"$ref": "#/$defs/action"},
+            "unknown": object(&["after", "action"], json!({
+                "after": {"type": "string", "pattern": "^[0-9]{1,3}\\.[0-9]{1,3}$"},
+                "action": {"$ref": "#/$defs/action"},
+            })),
+            "include": {"type": "array", "items": text("The name of a set of calls that are allowed.")},
+            "rules": {"type": "array", "items": {"$ref": "#/$defs/rule"}},
+            "steps": {"type": "object", "additionalProperties": false},
+            "recordings": {"type": "array", "items": object(&["digest", "engine", "kernel"], json!({
+                "digest": text("The recording's sha256."),
+                "engine": text("Who observed."),
+                "kernel": text("The kernel's release."),
+                "gaps": {"type": "array", "items": text("What was lost or could not be seen.")},
+            }))},
+            "necessity": {
+                "type": "object",
+                "propertyNames": {"$ref": "#/$defs/syscall"},
+                "additionalProperties": {"type": "array", "items": {"$ref": "#/$defs/necessity"}},
+            },
+        }),
+    )
+}
+
+fn rule() -> Value {
+    let mut rule = object(
+        &["action"],
+        json!({
+            "syscalls": {"type": "array", "minItems": 1, "items": {"$ref": "#/$defs/syscall"}},
+            "numbers": {"type": "array", "minItems": 1, "items": {"type": ["integer", "string"]}},
+            "arch": {"type": "array", "items": {"$ref": "#/$defs/arch"}},
+            "when": text("For which arguments, such as `domain in {AF_UNIX, AF_INET}`."),
+            "action": {"$ref": "#/$defs/action"},
+        }),
+    );
+    rule["anyOf"] = json!([{"required": ["syscalls"]}, {"required": ["numbers", "arch"]}]);
+    rule
+}
+
+fn necessity() -> Value {
+    let arches = json!({"type": "array", "items": {"$ref": "#/$defs/arch"}});
+    let mut necessity = object(
+        &[],
+        json!({
+            "observed": object(&["recording"], json!({
+                "recording": text("The digest of the recording in which the call was seen."),
+                "arch": arches,
+                "count": {"type": "integer", "minimum": 0},
+                "args": {"type": "object", "additionalProperties": {
+                    "type": "array", "items": {"type": ["string", "integer"]},
+                }},
+                "images": {"type": "array", "items": text("A program file that made the call.")},
+            })),
+            "reachable": object(&["function"], json!({
+                "function": text("The function that makes the call."),
+                "library": text("The library or program that has it."),
+            })),
+            "neededBy": object(&["runtime"], json!({"runtime": text("A container runtime.")})),
+            "declared": object(&["by", "reason"], json!({
+                "by": text("Who says so."),
+                "reason": text("Why."),
+                "expires": {"type": "string", "format": "date"},
+            })),
+        }),
+    );
+    necessity["minProperties"] = json!(1);
+    necessity["maxProperties"] = json!(1);
+    necessity
+}
+
+fn object(required: &[&str], properties: Value) -> Value {
+    json!({
+        "type": "object",
+        "required": required,
+        "additionalProperties": false,
+        "properties": properties,
+    })
+}
+
+fn text(description: &str) -> Value {
+    json!({"type": "string", "description": description})
+}
+
+fn text_map() -> Value {
+    json!({"type": "object", "additionalProperties": {"type": "string"}})
+}
