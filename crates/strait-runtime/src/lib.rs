@@ -5,6 +5,7 @@ pub mod gate;
 pub mod inspect;
 pub mod launch;
 pub mod listeners;
+pub mod mode;
 pub mod record;
 pub mod verdict;
 pub mod verify;

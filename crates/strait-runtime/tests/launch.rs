@@ -28,6 +28,7 @@ use strait_policy::Rules;
 use strait_policy::rules::Table;
 use strait_runtime::launch::{Enforcement, StartError, Started, Verified};
 use strait_runtime::listeners::Listeners;
+use strait_runtime::mode;
 use strait_runtime::record::{self, Choice, Request, Target};
 use strait_runtime::verdict::{Gate, Verdict};
 use strait_runtime::wait;
@@ -178,6 +179,19 @@ fn a_denied_call_is_denied_beside_64_threads() {
     let (status, text, _) = victim(&format!("threads 64 call {} exit 0", number("getpid")), &rules);
     assert_eq!(text, format!("call {}: -99\n", number("getpid")));
     assert_eq!(status.code(), Some(0));
+}
+
+#[test]
+fn in_log_mode_everything_passes_and_that_is_verified() {
+    let denied = [("getppid", Action::KillProcess), ("execve", Action::Errno(1))];
+    let rules = mode::log(&all_but(&denied));
+    let words = format!("call {} exec /bin/true exit 3", number("getppid"));
+    let (status, text, verified) = victim(&words, &rules);
+    assert!(text.starts_with(&format!("call {}: ", number("getppid"))), "{text}");
+    assert_eq!(status.code(), Some(0), "{text}");
+    if can_verify() {
+        assert_eq!(verified, Verified::Yes { verdict: Verdict::Holds { gate: None } });
+    }
 }
 
 #[test]
