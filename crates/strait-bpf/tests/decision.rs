@@ -238,3 +238,22 @@ fn a_long_chain_of_operations_does_not_exhaust_the_call_stack() {
     // Whether it is decided or not, it comes back.
     let _ = Decision::of_stack_within(&[program], BUDGET);
 }
+
+#[test]
+fn decisions_on_single_bits_of_numbers_are_compared_within_bounds() {
+    // Odd numbers, of arches that are odd: more spans than anybody lists.
+    let odd =
+        "ld [arch]\njset #1, next, no\nld [nr]\njset #1, yes, no\nyes: ret allow\nno: ret log";
+    let odd = Decision::of(&Program::assemble(odd).unwrap()).unwrap();
+    let comparison = odd.compare(&Decision::constant(Action::Allow)).unwrap();
+    assert_eq!(comparison.order, Relation::Tighter);
+    assert_eq!(comparison.allowed, Relation::Equal);
+    assert_eq!(comparison.differences.len(), Decision::DIFFERENCES);
+    assert!(!comparison.complete);
+    let never = "ld [arch]\njset #1, next, no\nld [nr]\njset #1, next, no\njeq #0xffffffff, yes, no\n\
+                 yes: ret log\nno: ret allow";
+    let never = Decision::of(&Program::assemble(never).unwrap()).unwrap();
+    let comparison = never.compare(&Decision::constant(Action::Allow)).unwrap();
+    assert!(!comparison.differences.is_empty() && !comparison.complete);
+    assert!(odd.to_pfc().is_err());
+}

@@ -46,7 +46,8 @@ pub struct Comparison {
     /// Calls that they answer differently: for every arch and number where they do, at least one
     /// in the span of its neighbours that differ alike, up to the limit. Known arches come first.
     pub differences: Vec<Difference>,
-    /// Whether the list holds every span that differs; if not, the limit was reached.
+    /// Whether the list holds every span that differs. If not, there are more of them than the
+    /// limit, or more spans than can be looked through.
     pub complete: bool,
 }
 
@@ -71,9 +72,9 @@ const AGREE: u32 = 0;
 /// How many pairs of actions are shown of one span.
 const PAIRS_PER_SPAN: usize = 8;
 
-/// How many spans of arches, and of numbers of one arch, are looked through: a decision on single
-/// bits of a number may have 2³¹ of them.
-const SPANS: usize = 1 << 16;
+/// How many spans of arches and numbers are looked through, in all: a decision on single bits of a
+/// number may have 2³¹ of them.
+const SPANS: usize = 1 << 18;
 
 impl Decision {
     /// How many differences [`Decision::compare`] lists at most.
@@ -120,7 +121,8 @@ impl Decision {
         };
         let order = relation(by_restriction);
         let diagram = Diagram::export(&store, root);
-        let mut list = List { diagram: &diagram, pairs: &pairs, limit, found: Vec::new() };
+        let mut list =
+            List { diagram: &diagram, pairs: &pairs, limit, spans: SPANS, found: Vec::new() };
         let complete = list.differences();
         Ok(Comparison { order, allowed, differences: list.found, complete })
     }
@@ -146,6 +148,8 @@ struct List<'d> {
     diagram: &'d Diagram,
     pairs: &'d [(Action, Action)],
     limit: usize,
+    /// How many more spans are looked at.
+    spans: usize,
     found: Vec<Difference>,
 }
 
@@ -161,8 +165,11 @@ impl List<'_> {
             let calls = self.diagram.with_word(root, Var::ARCH, arch.raw());
             complete &= self.calls((arch, arch), arch, calls);
         }
-        let mut spans = self.diagram.intervals(root, Var::ARCH, 32);
-        for (first, last, calls) in spans.by_ref().take(SPANS) {
+        let diagram = self.diagram;
+        for (first, last, calls) in diagram.intervals(root, Var::ARCH, 32) {
+            if !self.look() {
+                return false;
+            }
             // The known ones have been dealt with; any other of the span stands for it.
             let Some(arch) = (first..=last)
                 .filter_map(|raw| u32::try_from(raw).ok())
@@ -174,13 +181,23 @@ impl List<'_> {
             let end = |raw| AuditArch::from_raw(u32::try_from(raw).unwrap_or(u32::MAX));
             complete &= self.calls((end(first), end(last)), arch, calls);
         }
-        complete && spans.next().is_none()
+        complete
+    }
+
+    /// Whether another span may be looked at.
+    fn look(&mut self) -> bool {
+        let left = self.spans.checked_sub(1);
+        self.spans = left.unwrap_or(0);
+        left.is_some()
     }
 
     /// Lists the differences of some arches; whether that was all.
     fn calls(&mut self, arches: (AuditArch, AuditArch), arch: AuditArch, calls: Ref) -> bool {
-        let mut spans = self.diagram.intervals(calls, Var::NR, 32);
-        for (first, last, at) in spans.by_ref().take(SPANS) {
+        let diagram = self.diagram;
+        for (first, last, at) in diagram.intervals(calls, Var::NR, 32) {
+            if !self.look() {
+                return false;
+            }
             if self.diagram.verdict(at) == Some(AGREE) {
                 continue;
             }
@@ -198,6 +215,6 @@ impl List<'_> {
                 self.found.push(Difference { arches, calls, witness, first, second });
             }
         }
-        spans.next().is_none()
+        true
     }
 }

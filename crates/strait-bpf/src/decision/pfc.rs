@@ -16,8 +16,11 @@ use super::{Decision, Exhausted, Undecided};
 use crate::Action;
 use crate::listing::call_name;
 
-/// How many spans of numbers, and conditions of one call, are written before giving up.
+/// How many spans of numbers of one arch, and conditions in all, are written before giving up.
 const LIMIT: usize = 1 << 14;
+
+/// How many values are told apart in one condition before giving up.
+const VALUES: usize = 1 << 10;
 
 impl Decision {
     /// The decision as pseudo filter code: for each known arch that is not decided like an
@@ -132,7 +135,7 @@ impl Pfc {
             return Ok(());
         }
         let word = diagram.var(at).word_start();
-        let exits = exits(diagram, at, word, 32, LIMIT).ok_or_else(too_much)?;
+        let exits = exits(diagram, at, word, 32, VALUES).ok_or_else(too_much)?;
         let part = if word == word.value_start() { "hi32" } else { "lo32" };
         for (index, (constraint, next)) in exits.iter().enumerate() {
             if index + 1 == exits.len() {

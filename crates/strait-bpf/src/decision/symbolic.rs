@@ -18,6 +18,9 @@ use crate::{Action, Program};
 /// A budget counts in steps of diagram work; following one instruction is worth this many.
 const STEPS_PER_INSN: u64 = 2;
 
+/// And remembering a state this many, for the room that it takes.
+const STEPS_PER_VISIT: u64 = 32;
+
 /// The diagram of the program's verdicts: for each input, [`verdict`] of what it returns.
 pub(super) fn execute(program: &Program, store: &mut Store) -> Result<Ref, Undecided> {
     let mut run = Execution::new(program);
@@ -103,6 +106,7 @@ impl<'p> Execution<'p> {
         self.visit(0, State { a: zero, x: zero, mem });
         for start in 0..self.at.len() {
             for visit in std::mem::take(&mut self.at[start]) {
+                store.step(STEPS_PER_VISIT).map_err(|e| e.at(start))?;
                 let state = self.visits[visit].state;
                 self.visits[visit].step = self.follow(start, state, store)?;
             }
