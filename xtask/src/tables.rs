@@ -29,6 +29,7 @@ pub fn run(args: &[String]) -> Result<()> {
     };
     let sources = Sources::obtain()?;
     let numbers = numbers::read(&sources)?;
+    let elsewhere = numbers::elsewhere(&sources, &numbers)?;
     let signatures = signatures::read(&sources, &numbers)?;
     let history = history::read(&sources, &numbers)?;
     let constants = constants::read(&sources)?;
@@ -41,7 +42,7 @@ pub fn run(args: &[String]) -> Result<()> {
     }
     let files = [
         ("constants.rs", render::constants(&constants)?),
-        ("numbers.rs", render::numbers(&numbers, &history)?),
+        ("numbers.rs", render::numbers(&numbers, &history, &elsewhere)?),
         ("signatures.rs", render::signatures(&numbers, &signatures)?),
     ];
 

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::Arch;
-use crate::tables::{NONE, NUMBERS};
+use crate::tables::{ELSEWHERE, NONE, NUMBERS};
 
 /// A system call known here, on any arch. Ordered by name.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -35,6 +35,13 @@ impl Syscall {
     pub fn from_name(name: &str) -> Option<Syscall> {
         let row = NUMBERS.binary_search_by(|row| row.0.cmp(name)).ok()?;
         u16::try_from(row).ok().map(Syscall)
+    }
+
+    /// Whether `name`, which [`Syscall::from_name`] does not know, is a call of an arch that has no
+    /// table here: Alpha, ARC, m68k, MIPS, PA-RISC, 32-bit Power, SuperH or SPARC. A profile for
+    /// many arches may have it; on the arches here it means nothing.
+    pub fn exists_elsewhere(name: &str) -> bool {
+        ELSEWHERE.binary_search(&name).is_ok()
     }
 
     /// The kernel's name of the call.
@@ -184,6 +191,15 @@ mod tests {
         }
         assert_eq!(Syscall::from_name("setsidaccept4"), None);
         assert_eq!(Syscall::from_name(""), None);
+    }
+
+    #[test]
+    fn calls_of_other_arches_are_known_as_such() {
+        assert!(ELSEWHERE.is_sorted_by(|a, b| a < b));
+        assert!(Syscall::exists_elsewhere("sysmips"));
+        assert!(Syscall::exists_elsewhere("osf_sigstack"));
+        assert!(!Syscall::exists_elsewhere("initgroups"));
+        assert!(ELSEWHERE.iter().all(|name| Syscall::from_name(name).is_none()));
     }
 
     #[test]

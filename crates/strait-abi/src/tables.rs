@@ -4,7 +4,7 @@ pub(crate) mod constants;
 mod numbers;
 mod signatures;
 
-pub(crate) use numbers::{AS_OF, NUMBERS};
+pub(crate) use numbers::{AS_OF, ELSEWHERE, NUMBERS};
 pub(crate) use signatures::{OTHERS, USUAL};
 
 use crate::{Arch, KernelVersion};

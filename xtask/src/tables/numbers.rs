@@ -1,6 +1,7 @@
 //! Syscall numbers, from each arch's `asm/unistd.h`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 
 use anyhow::{Context, Result, ensure};
 use strait_abi::Arch;
@@ -44,6 +45,41 @@ pub(super) fn read(sources: &Sources) -> Result<Numbers> {
         }
     }
     Ok(numbers)
+}
+
+/// Names of calls that only arches without a table here have, from their headers as text.
+pub(super) fn elsewhere(sources: &Sources, numbers: &Numbers) -> Result<BTreeSet<String>> {
+    const ARCHES: &[&str] = &["alpha", "arc", "m68k", "mips", "parisc", "powerpc", "sh", "sparc"];
+    let mut names = BTreeSet::new();
+    for arch in ARCHES {
+        let folder = sources.headers().join("../lib/linux/uapi").join(arch).join("asm");
+        let entries = fs::read_dir(&folder)
+            .with_context(|| format!("{} cannot be read", folder.display()))?;
+        for entry in entries {
+            let path = entry?.path();
+            let file = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            if !file.starts_with("unistd") {
+                continue;
+            }
+            let defined = fs::read_to_string(&path)?;
+            names.extend(
+                defined
+                    .lines()
+                    .filter_map(|line| {
+                        line.strip_prefix("#define __NR_")?.split_whitespace().next()
+                    })
+                    .filter(|name| {
+                        name.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_'))
+                    })
+                    .filter(|name| !name.starts_with("reserved") && !name.starts_with("unused"))
+                    .filter(|name| !numbers.contains_key(*name))
+                    .filter(|name| !NOT_CALLS.contains(&format!("__NR_{name}").as_str()))
+                    .map(str::to_owned),
+            );
+        }
+    }
+    ensure!(names.contains("cachectl"), "the headers of MIPS have no cachectl");
+    Ok(names)
 }
 
 fn call_of(name: &str) -> Option<&str> {

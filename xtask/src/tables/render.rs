@@ -1,6 +1,6 @@
 //! The generated files' text.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use anyhow::{Result, ensure};
@@ -24,7 +24,11 @@ fn heading(about: &str, packages: &[usize]) -> String {
 }
 
 /// `numbers.rs`.
-pub(super) fn numbers(numbers: &Numbers, history: &History) -> Result<String> {
+pub(super) fn numbers(
+    numbers: &Numbers,
+    history: &History,
+    elsewhere: &BTreeSet<String>,
+) -> Result<String> {
     let mut text =
         heading("The number of each call on each arch, and when the call appeared.", &[0, 2]);
     let version = PACKAGES[0].version;
@@ -51,6 +55,13 @@ pub(super) fn numbers(numbers: &Numbers, history: &History) -> Result<String> {
             |version| format!("since({}, {})", version.major(), version.minor()),
         );
         writeln!(text, "    ({name:?}, {since}, [{}]),", cells.join(", "))?;
+    }
+    writeln!(text, "];\n")?;
+    writeln!(text, "/// Names that only arches without a column have.")?;
+    writeln!(text, "#[rustfmt::skip]")?;
+    writeln!(text, "pub(crate) static ELSEWHERE: [&str; {}] = [", elsewhere.len())?;
+    for name in elsewhere {
+        writeln!(text, "    {name:?},")?;
     }
     writeln!(text, "];")?;
     Ok(text)
