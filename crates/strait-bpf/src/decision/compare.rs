@@ -45,6 +45,7 @@ pub struct Comparison {
     pub allowed: Relation,
     /// Calls that they answer differently: for every arch and number where they do, at least one
     /// in the span of its neighbours that differ alike, up to the limit. Known arches come first.
+    /// Never empty if they differ, unless the limit is 0.
     pub differences: Vec<Difference>,
     /// Whether the list holds every span that differs. If not, there are more of them than the
     /// limit, or more spans than can be looked through.
@@ -124,6 +125,9 @@ impl Decision {
         let mut list =
             List { diagram: &diagram, pairs: &pairs, limit, spans: SPANS, found: Vec::new() };
         let complete = list.differences();
+        if list.found.is_empty() && limit > 0 {
+            list.any();
+        }
         Ok(Comparison { order, allowed, differences: list.found, complete })
     }
 }
@@ -184,6 +188,25 @@ impl List<'_> {
         complete
     }
 
+    /// Lists one difference, if there is any, wherever it is.
+    fn any(&mut self) {
+        let base = SeccompData::new(AuditArch::from_raw(0), 0);
+        // At most one of two verdicts is that they agree.
+        for (verdict, witness) in self.diagram.witnesses(self.diagram.root(), base, 2) {
+            let (arches, calls) = ((witness.arch, witness.arch), (witness.nr, witness.nr));
+            if let Some((first, second)) = self.pair(verdict) {
+                self.found.push(Difference { arches, calls, witness, first, second });
+                return;
+            }
+        }
+    }
+
+    /// The actions of a verdict, unless it is that they agree.
+    fn pair(&self, verdict: u32) -> Option<(Action, Action)> {
+        let index = usize::try_from(verdict).ok()?.checked_sub(1)?;
+        self.pairs.get(index).copied()
+    }
+
     /// Whether another span may be looked at.
     fn look(&mut self) -> bool {
         let left = self.spans.checked_sub(1);
@@ -205,10 +228,7 @@ impl List<'_> {
             let calls = (number(first), number(last));
             let base = SeccompData::new(arch, calls.0);
             for (verdict, witness) in self.diagram.witnesses(at, base, PAIRS_PER_SPAN) {
-                let pair = usize::try_from(verdict).ok().and_then(|id| id.checked_sub(1));
-                let Some(&(first, second)) = pair.and_then(|pair| self.pairs.get(pair)) else {
-                    continue; // Here they agree.
-                };
+                let Some((first, second)) = self.pair(verdict) else { continue };
                 if self.found.len() == self.limit {
                     return false;
                 }
