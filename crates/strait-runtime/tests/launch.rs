@@ -325,6 +325,42 @@ fn ctrl_c_reaches_the_program_once_and_the_launcher_waits_for_it() {
     launcher.wait().unwrap();
 }
 
+#[test]
+fn a_launcher_killed_at_any_moment_leaves_nothing_unconfined_waiting_or_stopped() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("modes");
+    File::create(&file).unwrap();
+    // What the launcher starts carries this in its environment.
+    let mark = format!("STRAIT_TEST_FILE={}", file.display());
+    for i in 0..60 {
+        let mut launcher = again("launch-for-ever")
+            .env("STRAIT_TEST_FILE", &file)
+            .env("STRAIT_TEST_VICTIM", victim::program())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        // Not a clock to rely on: each round ends it at another moment, in a loop of starts.
+        thread::sleep(Duration::from_micros(8_000 + 211 * i));
+        launcher.kill().unwrap();
+        launcher.wait().unwrap();
+    }
+    until(|| with_environment(&mark).is_empty());
+    let modes = std::fs::read_to_string(&file).unwrap();
+    assert!(modes.lines().count() > 0, "some programs ran");
+    assert!(modes.lines().all(|line| line == "Seccomp:\t2"), "{modes}");
+}
+
+/// The processes that have this variable in their environment.
+fn with_environment(variable: &str) -> Vec<String> {
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let has_it = processes.filter(|process| {
+        let environment = std::fs::read(process.path().join("environ")).unwrap_or_default();
+        environment.split(|&byte| byte == 0).any(|entry| entry == variable.as_bytes())
+    });
+    has_it.map(|process| process.file_name().to_string_lossy().into_owned()).collect()
+}
+
 /// Not a test: what the tests above run as processes of their own.
 #[test]
 fn role() {
@@ -345,6 +381,15 @@ fn role() {
             let command = Command::new(OsStr::new("echo"), ["the program ran".into()]).unwrap();
             let error = enforcement.start(PendingChild::fork(&command).unwrap()).unwrap_err();
             println!("refused: {}", error.exit_status());
+        }
+        "launch-for-ever" => {
+            let [victim, file] =
+                ["STRAIT_TEST_VICTIM", "STRAIT_TEST_FILE"].map(|name| env::var_os(name).unwrap());
+            let words = format!("note-mode {} exit 0", file.to_str().unwrap());
+            loop {
+                let started = start(&command(&victim, &words), &deny_exec).unwrap();
+                started.child.wait().unwrap();
+            }
         }
         "wait" => run("trap 'exit 42' TERM; echo ready; while :; do :; done"),
         "terminal" => run("trap 'echo interrupted!' INT; echo ready; \

@@ -14,6 +14,7 @@
 //! - `kill SIGNAL`: sends it to itself
 //! - `hold-listener`: loads a filter that notifies number 1500, and keeps the listener
 //! - `drop-listener`: the same, and closes the listener
+//! - `note-mode FILE`: appends the `Seccomp:` line of `/proc/self/status` to the file
 //! - `ready`: prints `ready`
 //! - `wait`: waits until standard input ends
 //! - `exit STATUS`
@@ -101,6 +102,12 @@ fn main() {
                 let listener = load(&notify(), libc::SECCOMP_FILTER_FLAG_NEW_LISTENER);
                 // SAFETY: the descriptor is of this function alone.
                 unsafe { libc::close(listener) };
+            }
+            "note-mode" => {
+                let status = std::fs::read_to_string("/proc/self/status").unwrap();
+                let mode = status.lines().find(|line| line.starts_with("Seccomp:")).unwrap();
+                let mut file = std::fs::File::options().append(true).open(argument()).unwrap();
+                file.write_all(format!("{mode}\n").as_bytes()).unwrap();
             }
             "ready" => say("ready"),
             "wait" => drop(io::stdin().read_to_end(&mut Vec::new())),
