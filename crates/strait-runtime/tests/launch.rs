@@ -26,6 +26,7 @@ use strait_kernel::signal::{self, Relay};
 use strait_kernel::task::{CAP_SYS_ADMIN, Mode, Task};
 use strait_policy::Rules;
 use strait_policy::rules::Table;
+use strait_runtime::confine::{Threads, confine};
 use strait_runtime::launch::{Enforcement, StartError, Started, Verified};
 use strait_runtime::listeners::Listeners;
 use strait_runtime::mode;
@@ -218,6 +219,14 @@ fn what_is_installed_otherwise_is_drift() {
 }
 
 #[test]
+fn a_process_confines_itself_with_all_its_threads() {
+    let output = again("confine").output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains("this thread: 99, the other: 99"), "{text}");
+    assert_eq!(output.status.code(), Some(0));
+}
+
+#[test]
 fn an_ordinary_user_is_confined_too_and_told_that_it_is_not_verified() {
     let Some(text) = as_nobody("unprivileged") else {
         return;
@@ -391,6 +400,17 @@ fn role() {
                 started.child.wait().unwrap();
             }
         }
+        "confine" => {
+            let (begin, wait) = std::sync::mpsc::channel::<()>();
+            let other = thread::spawn(move || {
+                wait.recv().unwrap();
+                umount_errno()
+            });
+            confine(&all_but(&[("umount2", Action::Errno(99))]), Threads::All).unwrap();
+            let here = umount_errno();
+            begin.send(()).unwrap();
+            println!("this thread: {here}, the other: {}", other.join().unwrap());
+        }
         "wait" => run("trap 'exit 42' TERM; echo ready; while :; do :; done"),
         "terminal" => run("trap 'echo interrupted!' INT; echo ready; \
              for i in 1 2 3 4 5 6 7 8 9; do sleep 0.05; done; exit 42"),
@@ -398,6 +418,12 @@ fn role() {
         "stop" => run("kill -STOP $$; exit 7"),
         other => panic!("no role {other}"),
     }
+}
+
+/// What umount2(2) of nothing fails with.
+fn umount_errno() -> i32 {
+    let done = rustix::mount::unmount("", rustix::mount::UnmountFlags::empty());
+    done.unwrap_err().raw_os_error()
 }
 
 /// Runs a script as `strait run` does, and ends as it ended.
