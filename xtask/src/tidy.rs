@@ -36,7 +36,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "strait-runtime",
         ],
     ),
-    ("strait-testkit", &["strait-abi", "strait-bpf"]),
+    ("strait-testkit", &["strait-abi", "strait-bpf", "strait-policy"]),
     ("xtask", &["strait-abi", "strait-bpf", "strait-policy", "strait-compiler", "strait-testkit"]),
 ];
 

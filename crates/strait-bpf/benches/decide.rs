@@ -13,8 +13,8 @@ fn main() -> Result<(), Failure> {
     let mut chains = Vec::new();
     for name in ["docker-x86_64", "docker-x86", "nginx-arguments", "firecracker-vmm"] {
         let read = |form| -> Result<Program, Failure> {
-            let path = folder.join(format!("{name}.{form}.bpf"));
-            Ok(Program::from_bytes(&std::fs::read(path)?)?)
+            let path = folder.join(format!("{name}.{form}.hex"));
+            Ok(Program::from_hex(&std::fs::read_to_string(path)?)?)
         };
         let (chain, tree) = (read("chain")?, read("tree")?);
         let time = median(|| {

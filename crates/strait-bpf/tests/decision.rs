@@ -180,8 +180,8 @@ fn chains_and_trees_of_real_filters_are_equal() {
     ] {
         let read = |form| {
             let path =
-                format!("{}/../../testdata/filters/{name}.{form}.bpf", env!("CARGO_MANIFEST_DIR"));
-            Program::from_bytes(&std::fs::read(path).unwrap()).unwrap()
+                format!("{}/../../testdata/filters/{name}.{form}.hex", env!("CARGO_MANIFEST_DIR"));
+            Program::from_hex(&std::fs::read_to_string(path).unwrap()).unwrap()
         };
         let (chain, tree) = (read("chain"), read("tree"));
         let decision = Decision::of(&chain).unwrap();

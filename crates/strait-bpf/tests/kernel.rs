@@ -215,6 +215,20 @@ fn a_notified_call_gets_the_supervisors_answer() {
 }
 
 #[test]
+fn a_logged_call_is_in_the_log_and_an_allowed_one_is_not() {
+    const TEST: &str = "a_logged_call_is_in_the_log_and_an_allowed_one_is_not";
+    if !kernel(TEST) {
+        return;
+    }
+    let records = kernel::logged();
+    let Some(record) = records.last() else {
+        return skip(TEST, "no record comes by /dev/kmsg: no right to read it, or an audit daemon");
+    };
+    assert_eq!(records.len(), 1, "{records:?}");
+    assert!(record.contains(" syscall=110 ") && record.contains(" code=0x7ffc0000"), "{record}");
+}
+
+#[test]
 fn kill_thread_leaves_the_others_alone_and_all_unknown_values_do_not() {
     if !kernel("kill_thread_leaves_the_others_alone_and_all_unknown_values_do_not") {
         return;

@@ -69,8 +69,8 @@ fn real_filters_relate_as_z3_says() {
     let names = ["docker-x86_64", "nginx-arguments", "firecracker-vmm", "deny-list"];
     let read = |name: &str, form| {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata/filters");
-        let bytes = std::fs::read(format!("{folder}/{name}.{form}.bpf")).unwrap();
-        Program::from_bytes(&bytes).unwrap()
+        let text = std::fs::read_to_string(format!("{folder}/{name}.{form}.hex")).unwrap();
+        Program::from_hex(&text).unwrap()
     };
     let mut pairs: Vec<(Program, Program)> = Vec::new();
     for name in names {

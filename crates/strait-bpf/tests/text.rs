@@ -74,13 +74,17 @@ fn real_filters_are_written_and_read_in_every_form() {
     let mut read = 0;
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
-        if path.extension().is_none_or(|extension| extension != "bpf") {
+        if path.extension().is_none_or(|extension| extension != "hex") {
             continue;
         }
         read += 1;
-        let bytes = std::fs::read(&path).unwrap();
-        let program = Program::from_bytes_in(&bytes, ByteOrder::Little).unwrap();
-        assert_eq!(program.to_bytes(), bytes);
+        let text = std::fs::read_to_string(&path).unwrap();
+        let program = Program::from_hex(&text).unwrap();
+        assert_eq!(program.to_hex(), text);
+        assert_eq!(
+            Program::from_bytes_in(&program.to_bytes(), ByteOrder::Little),
+            Ok(program.clone())
+        );
         let listing = program.listing(None).to_string();
         assert_eq!(Program::assemble(&listing).unwrap(), program, "{path:?}");
         let pfc = Decision::of(&program).unwrap().to_pfc().unwrap();

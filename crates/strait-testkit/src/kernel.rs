@@ -153,6 +153,16 @@ pub fn notified() -> String {
     String::from_utf8_lossy(&expect(&["notify"], &[]).stdout).trim().to_owned()
 }
 
+/// Has getuid allowed and then getppid logged: the records of that in the kernel's log. Empty where
+/// it cannot be read, or the records go elsewhere.
+///
+/// # Panics
+/// If the oracle fails.
+pub fn logged() -> Vec<String> {
+    let output = expect(&["log"], &[]);
+    String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect()
+}
+
 /// Whether the rest of a process lives on when a thread's filter returns this value.
 ///
 /// # Panics

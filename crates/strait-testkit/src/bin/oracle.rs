@@ -4,7 +4,7 @@
 //! - `accept`: reads lists of instructions, prints `1` or `0` for each
 //! - `run`: reads stacks of programs and calls, makes each call under its stack in a traced child and
 //!   prints what happened to it
-//! - `notify`, `kill-thread ACTION`: see there
+//! - `notify`, `log`, `kill-thread ACTION`: see there
 #![allow(clippy::unwrap_used, reason = "an oracle has nobody to report to")]
 
 #[cfg(not(target_arch = "x86_64"))]
@@ -24,6 +24,7 @@ fn main() {
         ["accept"] => x86::accept(&input),
         ["run"] => x86::run(&input),
         ["notify"] => x86::notify(),
+        ["log"] => x86::log(),
         ["kill-thread", action] => x86::kill_thread(action.parse().unwrap()),
         other => panic!("the oracle knows no `{other:?}`"),
     }
@@ -353,6 +354,47 @@ mod x86 {
         give.send(i32::try_from(listener).unwrap()).unwrap();
         let result = Call { compat: false, registers: [110, 1, 2, 3, 4, 5, 6] }.make();
         println!("{} {result}", supervisor.join().unwrap());
+    }
+
+    /// Makes a call that is allowed and then one that is logged, with numbers 102 and 110; prints
+    /// the records of this process in the kernel's log up to the second one's, or nothing where
+    /// none comes.
+    pub(crate) fn log() {
+        use std::io::{Read, Seek, SeekFrom};
+        use std::os::fd::AsRawFd;
+
+        let Ok(mut kmsg) = std::fs::File::open("/dev/kmsg") else { return };
+        kmsg.seek(SeekFrom::End(0)).unwrap();
+        no_new_privs();
+        let insn = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
+        let filter = [
+            insn(0x20, 0, 0, 0),
+            insn(0x15, 0, 1, 110),
+            ret(libc::SECCOMP_RET_LOG),
+            ret(libc::SECCOMP_RET_ALLOW),
+        ];
+        assert_eq!(load(&filter, 0), 0);
+        for nr in [102, 110] {
+            assert!(Call { compat: false, registers: [nr, 0, 0, 0, 0, 0, 0] }.make() >= 0);
+        }
+        let mine = format!(" pid={} ", std::process::id());
+        let mut record = vec![0; 8192];
+        loop {
+            let mut ready = libc::pollfd { fd: kmsg.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+            // SAFETY: one descriptor, which is open.
+            if unsafe { libc::poll(&raw mut ready, 1, 5000) } != 1 {
+                return;
+            }
+            // Each read is one record.
+            let len = kmsg.read(&mut record).unwrap();
+            let text = String::from_utf8_lossy(&record[..len]).into_owned();
+            if text.contains("type=1326") && text.contains(&mine) {
+                println!("{}", text.trim());
+                if text.contains(" syscall=110 ") {
+                    return;
+                }
+            }
+        }
     }
 
     /// One of two threads loads a filter that answers getppid(2) with this action, and calls it.
