@@ -19,7 +19,7 @@ use strait_abi::{Arch, AuditArch, KernelVersion, Syscall};
 use strait_bpf::Action;
 
 use crate::policy::Policy;
-use crate::rules::{Arm, Chain, Rules, Table};
+use crate::rules::{Arm, Chain, Condition, Rules, Table};
 use crate::text::nearest;
 use crate::when::WhenError;
 
@@ -57,17 +57,12 @@ impl Policy {
     /// # Errors
     /// If it names something that cannot be resolved.
     pub fn lower(&self) -> Result<Rules, LowerError> {
-        if let Some(name) = self.include.first() {
-            let nearest = nearest(name, []);
-            return Err(LowerError::UnknownSet { name: name.clone(), nearest });
-        }
-        let mut by_audit_arch: BTreeMap<AuditArch, Vec<Arch>> = BTreeMap::new();
-        for arch in self.architectures.iter() {
-            by_audit_arch.entry(arch.audit_arch()).or_default().push(arch);
-        }
+        self.check_sets()?;
+        let audit_arches: BTreeSet<AuditArch> =
+            self.architectures.iter().map(Arch::audit_arch).collect();
         let mut rules = Rules::new(self.foreign);
-        for (audit_arch, abis) in by_audit_arch {
-            let scope = Scope::new(self, abis);
+        for audit_arch in audit_arches {
+            let scope = Scope::new(self, audit_arch);
             let mut table = Table::new(self.foreign);
             for (first, last) in scope.spans() {
                 table.set(first, last, scope.chain(first)?);
@@ -76,6 +71,51 @@ impl Policy {
         }
         Ok(rules)
     }
+
+    /// What one number of an audit arch gets, in the order in which it is tried.
+    pub(crate) fn steps_for(&self, arch: AuditArch, nr: u32) -> Result<Vec<Step>, LowerError> {
+        self.check_sets()?;
+        let scope = Scope::new(self, arch);
+        if scope.abis.is_empty() {
+            let because = Because::Foreign;
+            return Ok(vec![Step { when: None, action: self.foreign, because }]);
+        }
+        scope.steps(nr)
+    }
+
+    fn check_sets(&self) -> Result<(), LowerError> {
+        match self.include.first() {
+            None => Ok(()),
+            Some(name) => {
+                let nearest = nearest(name, []);
+                Err(LowerError::UnknownSet { name: name.clone(), nearest })
+            }
+        }
+    }
+}
+
+/// One thing that is tried for a number.
+pub(crate) struct Step {
+    /// When it applies; always if there is none.
+    pub(crate) when: Option<Condition>,
+    /// What is done then.
+    pub(crate) action: Action,
+    /// Which part of the policy says so.
+    pub(crate) because: Because,
+}
+
+/// Which part of a policy decides on a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Because {
+    /// A rule, by its index from 0.
+    Rule(usize),
+    /// `foreign`: the call belongs to no ABI of the policy.
+    Foreign,
+    /// `unknown`: the call is newer than the policy.
+    Unknown,
+    /// `default`.
+    Default,
 }
 
 /// One audit arch of a policy.
@@ -90,7 +130,9 @@ struct Scope<'a> {
 }
 
 impl<'a> Scope<'a> {
-    fn new(policy: &'a Policy, abis: Vec<Arch>) -> Scope<'a> {
+    fn new(policy: &'a Policy, audit_arch: AuditArch) -> Scope<'a> {
+        let abis = policy.architectures.iter().filter(|arch| arch.audit_arch() == audit_arch);
+        let abis: Vec<Arch> = abis.collect();
         let mut scope = Scope { policy, abis, names: BTreeMap::new(), newest: BTreeMap::new() };
         for &arch in &scope.abis {
             for call in Syscall::all() {
@@ -129,10 +171,24 @@ impl<'a> Scope<'a> {
 
     /// What a number gets.
     fn chain(&self, nr: u32) -> Result<Chain, LowerError> {
+        let mut arms = Vec::new();
+        for Step { when, action, .. } in self.steps(nr)? {
+            match when {
+                Some(when) => arms.push(Arm { when, action }),
+                None => return Ok(Chain { arms, otherwise: action }),
+            }
+        }
+        unreachable!("the last step has no condition")
+    }
+
+    /// What a number gets, in the order in which it is tried; the last step, and only that, has no
+    /// condition.
+    fn steps(&self, nr: u32) -> Result<Vec<Step>, LowerError> {
         let abi = self.abi(nr);
         let names = self.names.get(&nr).map_or(&[][..], Vec::as_slice);
-        let mut arms = Vec::new();
+        let mut steps = Vec::new();
         for (index, rule) in self.policy.rules.iter().enumerate() {
+            let because = Because::Rule(index);
             let named = abi.and_then(|arch| {
                 Some((arch, *names.iter().find(|&&call| rule.applies_to(call, arch))?))
             });
@@ -149,7 +205,8 @@ impl<'a> Scope<'a> {
                 },
             };
             let Some(when) = &rule.when else {
-                return Ok(Chain { arms, otherwise: rule.action });
+                steps.push(Step { when: None, action: rule.action, because });
+                return Ok(steps);
             };
             let condition = match call {
                 Some(call) => when.condition(call, arch),
@@ -157,20 +214,23 @@ impl<'a> Scope<'a> {
             };
             let when =
                 condition.map_err(|source| LowerError::When { rule: index, nr, arch, source })?;
-            arms.push(Arm { when, action: rule.action });
+            steps.push(Step { when: Some(when), action: rule.action, because });
         }
-        Ok(Chain { arms, otherwise: self.otherwise(abi, nr, names) })
+        let (action, because) = self.otherwise(abi, nr, names);
+        steps.push(Step { when: None, action, because });
+        Ok(steps)
     }
 
     /// What a number gets that no rule decides.
-    fn otherwise(&self, abi: Option<Arch>, nr: u32, names: &[Syscall]) -> Action {
-        let Some(arch) = abi else { return self.policy.foreign };
-        let Some(unknown) = self.policy.unknown else { return self.policy.default };
+    fn otherwise(&self, abi: Option<Arch>, nr: u32, names: &[Syscall]) -> (Action, Because) {
+        let Some(arch) = abi else { return (self.policy.foreign, Because::Foreign) };
+        let default = (self.policy.default, Because::Default);
+        let Some(unknown) = self.policy.unknown else { return default };
         let newer = match names {
             [] => self.newest.get(&arch).is_none_or(|&newest| nr > newest),
             names => names.iter().all(|&call| is_newer(call, unknown.after)),
         };
-        if newer { unknown.action } else { self.policy.default }
+        if newer { (unknown.action, Because::Unknown) } else { default }
     }
 }
 

@@ -10,9 +10,9 @@ use strait_bpf::Action;
 
 use crate::lower::LowerError;
 use crate::policy::{Architectures, Numbers, Policy, Rule, Unknown};
-use crate::rules::{Chain, Condition, Op, Rules, Test, Width};
+use crate::rules::{Chain, Condition, Op, Rules, Test};
 use crate::signature::register_width;
-use crate::when::{Expr, Value, When};
+use crate::when::{At, Expr, Operand, Radix, Value, When};
 
 /// A policy for `architectures` that means `rules`, which must not have a table for any other
 /// ABI. What `default` and `unknown` say needs no rule.
@@ -39,11 +39,14 @@ pub(crate) fn raise(
             if chain == base.chain(first) {
                 continue;
             }
-            let clauses = Clauses::new(chain, base.chain(first), arch);
-            let group = groups.entry(clauses).or_default();
+            let fallback = base.chain(first).otherwise;
             for call in calls_in(arch, first, last) {
+                let clauses = Clauses::new(chain, fallback, Some(call), arch);
+                let group = groups.entry(clauses).or_default();
                 group.calls.entry(call).or_default().insert(arch);
             }
+            let clauses = Clauses::new(chain, fallback, None, arch);
+            let group = groups.entry(clauses).or_default();
             let mut unnamed = first;
             let named: BTreeSet<u32> =
                 calls_in(arch, first, last).filter_map(|call| call.number(arch)).collect();
@@ -125,11 +128,11 @@ struct Clauses {
 }
 
 impl Clauses {
-    fn new(chain: &Chain, base: &Chain, arch: Arch) -> Clauses {
+    fn new(chain: &Chain, fallback: Action, call: Option<Syscall>, arch: Arch) -> Clauses {
         let mut conditions: Vec<(Vec<Expr>, Action)> = Vec::new();
         let mut otherwise = chain.otherwise;
         for arm in &chain.arms {
-            match (simplified(expr(&arm.when, arch)), conditions.last_mut()) {
+            match (simplified(expr(&arm.when, call, arch)), conditions.last_mut()) {
                 (Err(false), _) => {}
                 (Err(true), _) => {
                     otherwise = arm.action;
@@ -142,7 +145,7 @@ impl Clauses {
         let text = |exprs: Vec<Expr>| When::new(any(exprs)).to_string();
         Clauses {
             conditions: conditions.into_iter().map(|(exprs, act)| (text(exprs), act)).collect(),
-            otherwise: Some(otherwise).filter(|action| *action != base.otherwise),
+            otherwise: Some(otherwise).filter(|action| *action != fallback),
         }
     }
 
@@ -209,28 +212,58 @@ fn simplified(expr: Expr) -> Result<Expr, bool> {
     }
 }
 
-/// A condition of registers as an expression.
-fn expr(condition: &Condition, arch: Arch) -> Expr {
-    let parts = |parts: &[Condition]| parts.iter().map(|part| expr(part, arch)).collect();
+/// A condition as an expression of a call's arguments.
+fn expr(condition: &Condition, call: Option<Syscall>, arch: Arch) -> Expr {
+    let parts = |parts: &[Condition]| parts.iter().map(|part| expr(part, call, arch)).collect();
     match condition {
         Condition::All(all) => Expr::all(parts(all)),
         Condition::Any(some) => any(parts(some)),
-        Condition::Not(inner) => Expr::Not(Box::new(expr(inner, arch))),
-        Condition::Test(test) => test_expr(test, arch),
+        Condition::Not(inner) => Expr::Not(Box::new(expr(inner, call, arch))),
+        Condition::Test(test) => test_expr(test, call, arch),
     }
 }
 
-fn test_expr(test: &Test, arch: Arch) -> Expr {
+/// A test of what the kernel takes as an argument has the argument's name and constants; one that
+/// looks at more or less is of the register.
+fn test_expr(test: &Test, call: Option<Syscall>, arch: Arch) -> Expr {
     let register = register_width(arch).mask();
     let seen = test.mask() & test.width().mask();
-    let mask = Some(seen).filter(|mask| *mask & register != register);
     let value = test.value();
-    if register_width(arch) == Width::W32 && value & !register != 0 {
+    if value & !register != 0 {
         // The upper half of such a register is 0.
         let above = matches!(test.op(), Op::Ne | Op::Lt | Op::Le);
         return if above { Expr::All(Vec::new()) } else { Expr::Any(Vec::new()) };
     }
-    Expr::register(test.arg(), mask.map(|mask| mask & register), test.op(), value)
+    if let Some(named) = call.and_then(|call| named(test, call, arch)) {
+        return named;
+    }
+    let mask = Some(seen & register).filter(|mask| *mask != register);
+    Expr::register(test.arg(), mask, test.op(), value)
+}
+
+fn named(test: &Test, call: Syscall, arch: Arch) -> Option<Expr> {
+    let arg = call.args(arch)?.get(usize::from(test.arg()))?;
+    let (bits, mask, value) = (arg.width(arch).mask(), test.mask(), test.value());
+    // A test of part of the argument is one; a test of all of a register that the kernel does
+    // not look at as a whole is not.
+    let whole = register_width(arch).mask();
+    if mask & !bits != 0 || value & !mask != 0 || bits != whole && test.width().mask() == whole {
+        return None;
+    }
+    let names = |value: u64| {
+        let text = arg.constants().map(|names| names.text(arch, value, arg.width(arch)))?;
+        // A name that many values have, or a number, is no use.
+        crate::when::value(&text).filter(|read| !matches!(read, Value::Number { .. }))
+    };
+    let mask = (mask != bits)
+        .then(|| names(mask).unwrap_or(Value::Number { value: mask, radix: Radix::Hexadecimal }));
+    let value = match test.op() {
+        Op::Eq | Op::Ne if value != 0 || mask.is_none() => names(value),
+        _ => None,
+    };
+    let value = value.unwrap_or_else(|| Value::number(test.value()));
+    let operand = Operand { name: arg.name().to_owned(), mask, at: At::default() };
+    Some(Expr::Compare { operand, op: test.op(), value })
 }
 
 /// At least one holds; equalities of the same argument become a set.
@@ -301,7 +334,16 @@ mod tests {
             .iter()
             .filter_map(|rule| rule.when.as_ref().map(ToString::to_string))
             .collect();
-        assert_eq!(rules, ["arg0 in {0, 8}", "arg0 == 9", "arg0 < 40"]);
+        assert_eq!(
+            rules,
+            [
+                "arg0 in {0, 8}",
+                "arg0 == 9",
+                "persona in {PER_LINUX, PER_LINUX32}",
+                "persona == 9",
+                "arg0 < 40"
+            ]
+        );
         assert!(policy.rules[0].arch.is_empty());
         assert_eq!(policy.rules[0].syscalls.len(), 3);
     }

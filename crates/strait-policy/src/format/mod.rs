@@ -5,7 +5,7 @@
 //! read back: where it then decides otherwise, the format could not say what the policy says.
 
 pub mod oci;
-mod product;
+pub(crate) mod product;
 
 use strait_abi::{Arch, Syscall};
 use strait_bpf::{Action, Difference, Undecided};

@@ -21,12 +21,12 @@ const MAX_PRODUCTS: usize = 256;
 /// The chain as products, of which those that overlap have the same action; where none holds,
 /// `default` is done. `None` if that would be too many, or a test has no such form.
 ///
-/// Comparisons of less than a register, which has `register` bits, are only equalities, which all
-/// formats can say.
+/// Comparisons of less than a register, if `register` is how many bits it has, become equalities,
+/// which all formats can say.
 pub(crate) fn chain_products(
     chain: &Chain,
     default: Action,
-    register: Width,
+    register: Option<Width>,
 ) -> Option<Vec<Product>> {
     let mut products: Vec<Product> = Vec::new();
     let mut before: Vec<(&Condition, Action)> = Vec::new();
@@ -62,7 +62,7 @@ pub(crate) fn chain_products(
 type Sum = Vec<Vec<Test>>;
 
 /// The condition, or its negation, as a sum.
-fn sum(condition: &Condition, holds: bool, register: Width) -> Option<Sum> {
+fn sum(condition: &Condition, holds: bool, register: Option<Width>) -> Option<Sum> {
     match (condition, holds) {
         (Condition::Test(test), holds) => equalities(test, holds, register),
         (Condition::Not(inner), holds) => sum(inner, !holds, register),
@@ -142,7 +142,7 @@ fn join<'a>(tests: impl Iterator<Item = &'a Test>) -> Option<Vec<Test>> {
 }
 
 /// A test as a sum: whole registers are compared as they are, parts of them by equality.
-fn equalities(test: &Test, holds: bool, register: Width) -> Option<Sum> {
+fn equalities(test: &Test, holds: bool, register: Option<Width>) -> Option<Sum> {
     let op = if holds { test.op() } else { negated(test.op()) };
     let (arg, width, mask, value) = (test.arg(), test.width(), test.mask(), test.value());
     let eq = |mask: u64, value: u64| Test::new(arg, width, mask, Op::Eq, value).ok();
@@ -153,7 +153,7 @@ fn equalities(test: &Test, holds: bool, register: Width) -> Option<Sum> {
             _ => None,
         };
     }
-    if width == register && mask == register.mask() {
+    if register.is_none_or(|register| width == register && mask == register.mask()) {
         return Some(vec![vec![Test::new(arg, width, mask, op, value).ok()?]]);
     }
     // The bits from the highest: a number is less if at some bit of `value` it first has 0.
@@ -231,11 +231,12 @@ mod tests {
         fn products_say_what_the_chain_says(
             arms in prop::collection::vec((condition(), action()), 0..3),
             otherwise in action(),
+            register in prop_oneof![Just(Some(Width::W64)), Just(Some(Width::W32)), Just(None)],
             values in prop::collection::vec(prop_oneof![0u64..24, any::<u64>()], 12),
         ) {
             let arms = arms.into_iter().map(|(when, action)| Arm { when, action }).collect();
             let chain = Chain { arms, otherwise };
-            let Some(products) = chain_products(&chain, Action::Errno(1), Width::W64) else { return Ok(()) };
+            let Some(products) = chain_products(&chain, Action::Errno(1), register) else { return Ok(()) };
             for pair in values.windows(2) {
                 let args = [pair[0], pair[1], 0, 0, 0, 0];
                 let mut actions = products

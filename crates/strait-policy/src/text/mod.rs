@@ -75,6 +75,17 @@ impl Span {
         Span { start: self.start.saturating_add(start), end: self.end.saturating_add(start) }
     }
 
+    /// The same, `by` bytes further on.
+    pub(crate) fn shifted_by(self, by: usize) -> Span {
+        self.shifted(u32::try_from(by).unwrap_or(u32::MAX))
+    }
+
+    /// The same, `by` bytes further back.
+    pub(crate) fn shifted_back(self, by: usize) -> Span {
+        let by = u32::try_from(by).unwrap_or(u32::MAX);
+        Span { start: self.start.saturating_sub(by), end: self.end.saturating_sub(by) }
+    }
+
     /// The same in lines and columns of `text`.
     pub(crate) fn place(self, text: &str) -> Place {
         let std::ops::Range { start, end } = self.range(text);

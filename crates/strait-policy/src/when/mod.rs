@@ -115,6 +115,14 @@ impl When {
     }
 }
 
+/// The value that a text is, such as `O_WRONLY|O_CREAT`.
+pub(crate) fn value(text: &str) -> Option<Value> {
+    match When::read(&format!("arg0 == {text}")).ok()?.0 {
+        Expr::Compare { value, .. } => Some(value),
+        _ => None,
+    }
+}
+
 impl Expr {
     /// Every one of `all` holds.
     pub(crate) fn all(all: Vec<Expr>) -> Expr {

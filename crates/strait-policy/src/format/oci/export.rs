@@ -30,7 +30,7 @@ pub fn export(policy: &Policy, machine: &Machine) -> Result<Exported, FormatErro
             // Half a register is the whole on an ABI of 32 bits; either may be what the policy
             // says for all of its ABIs.
             let of = |register| clauses(&chain_products(chain, policy.default, register)?);
-            Some([of(libseccomp::width(arch)), of(Width::W64)])
+            Some([of(Some(libseccomp::width(arch))), of(Some(Width::W64))])
         });
         let Some([Some(first), _]) = chains.next() else { continue };
         let alike = |both: [Option<Clauses>; 2]| {
