@@ -298,11 +298,28 @@ struct {
 	TYPE(value, struct stats);
 } stats SEC(".maps");
 
+// A walk from a file up to the root of its task.
+struct walk {
+	u32 at;
+	u32 done;
+	struct dentry *dentry;
+	struct vfsmount *mnt;
+	struct dentry *root_dentry;
+	struct vfsmount *root_mnt;
+};
+
 // Where a path is put together, with room for one component more than fits the key, and zeros to
 // clear it with.
 struct scratch {
 	struct image image;
 	char beyond[256];
+	struct walk walk;
+};
+
+// What a step of a walk is given. The walk itself is in a map and not on the stack: what the
+// verifier knows nothing of it need not follow from step to step, which took it seconds.
+struct step {
+	struct scratch *space;
 };
 
 struct {
@@ -334,21 +351,12 @@ INLINE struct stats *statistics(void)
 
 // Images.
 
-struct walk {
-	char *to;
-	u32 at;
-	struct dentry *dentry;
-	struct vfsmount *mnt;
-	struct dentry *root_dentry;
-	struct vfsmount *root_mnt;
-	u32 done;
-};
-
 #define READ(to, from) bpf_probe_read_kernel(&(to), sizeof(to), (from))
 
 // One step up from `walk->dentry`: its name is added, or a mount is left.
-static long step_up(u32 step, struct walk *walk)
+static long step_up(u32 count, struct step *step)
 {
+	struct walk *walk = &step->space->walk;
 	struct dentry *dentry = walk->dentry, *parent, *top;
 	const unsigned char *name;
 	if (dentry == walk->root_dentry && walk->mnt == walk->root_mnt) {
@@ -378,12 +386,12 @@ static long step_up(u32 step, struct walk *walk)
 		walk->done = 0;
 		return 1;
 	}
-	long length = bpf_probe_read_kernel_str(walk->to + at, 256, name);
+	long length = bpf_probe_read_kernel_str(step->space->image.exe + at, 256, name);
 	if (length <= 0)
 		return 1;
 	walk->at = at + length;
 	walk->dentry = parent;
-	return walk->done;
+	return walk->done != 0;
 }
 
 // The row of the program in `file`, run for `script` unless that is null.
@@ -398,15 +406,16 @@ NOINLINE u32 image_of(struct task_struct *task, struct file *file, const char *s
 	bpf_probe_read_kernel(space, sizeof(*space), zeros);
 
 	struct fs_struct *fs;
-	struct walk walk = {.to = space->image.exe};
+	struct walk *walk = &space->walk;
+	struct step step = {.space = space};
 	if (file && !READ(fs, &task->fs)) {
-		READ(walk.dentry, &file->f_path.dentry);
-		READ(walk.mnt, &file->f_path.mnt);
-		READ(walk.root_dentry, &fs->root.dentry);
-		READ(walk.root_mnt, &fs->root.mnt);
-		bpf_loop(PATH / 2, step_up, &walk, 0);
+		READ(walk->dentry, &file->f_path.dentry);
+		READ(walk->mnt, &file->f_path.mnt);
+		READ(walk->root_dentry, &fs->root.dentry);
+		READ(walk->root_mnt, &fs->root.mnt);
+		bpf_loop(PATH / 2, step_up, &step, 0);
 	}
-	if (!walk.done || walk.at > PATH)
+	if (!walk->done || walk->at > PATH)
 		ADD(st->cut_paths, 1);
 	if (script &&
 	    bpf_probe_read_kernel_str(space->image.script, SCRIPT, script) == SCRIPT)
