@@ -38,7 +38,9 @@ impl Policy {
     pub fn explain(&self, query: &Query) -> Result<Explanation, LowerError> {
         let nr = query.syscall.number(query.arch).unwrap_or(u32::MAX);
         let mut outcomes = Vec::new();
-        for Step { when, action, because } in self.steps_for(query.arch.audit_arch(), nr)? {
+        for Step { when, action, because } in
+            self.steps(query.arch.audit_arch(), [nr])?.into_iter().flatten()
+        {
             let Some(condition) = when else {
                 outcomes.push(Outcome { action, because, when: None });
                 break;

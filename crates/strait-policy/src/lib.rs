@@ -10,6 +10,7 @@
 
 mod action;
 pub mod baseline;
+pub mod check;
 mod document;
 mod errno;
 pub mod explain;

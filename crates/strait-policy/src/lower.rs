@@ -72,15 +72,17 @@ impl Policy {
         Ok(rules)
     }
 
-    /// What one number of an audit arch gets, in the order in which it is tried.
-    pub(crate) fn steps_for(&self, arch: AuditArch, nr: u32) -> Result<Vec<Step>, LowerError> {
+    /// What each of some numbers of an audit arch gets, in the order in which it is tried.
+    pub(crate) fn steps(
+        &self,
+        arch: AuditArch,
+        numbers: impl IntoIterator<Item = u32>,
+    ) -> Result<Vec<Vec<Step>>, LowerError> {
         self.check_sets()?;
         let scope = Scope::new(self, arch);
-        if scope.abis.is_empty() {
-            let because = Because::Foreign;
-            return Ok(vec![Step { when: None, action: self.foreign, because }]);
-        }
-        scope.steps(nr)
+        let foreign = || vec![Step { when: None, action: self.foreign, because: Because::Foreign }];
+        let steps = |nr| if scope.abis.is_empty() { Ok(foreign()) } else { scope.steps(nr) };
+        numbers.into_iter().map(steps).collect()
     }
 
     fn check_sets(&self) -> Result<(), LowerError> {

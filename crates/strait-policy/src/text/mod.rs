@@ -43,7 +43,7 @@ impl fmt::Display for Place {
 }
 
 /// A range of bytes; documents are far smaller than 4 GiB.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Span {
     pub(crate) start: u32,
     pub(crate) end: u32,

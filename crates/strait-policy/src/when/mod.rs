@@ -109,9 +109,14 @@ impl When {
         When(expr.canonical())
     }
 
+    /// Everything that is compared, in order.
+    pub(crate) fn operands(&self) -> impl Iterator<Item = &Operand> {
+        self.0.operands()
+    }
+
     /// Whether it means the same for every call of an ABI.
     pub(crate) fn uses_registers_only(&self) -> bool {
-        self.0.operands().all(|operand| crate::signature::register(&operand.name).is_some())
+        self.operands().all(|operand| crate::signature::register(&operand.name).is_some())
     }
 }
 

@@ -1,0 +1,173 @@
+//! The kinds of findings, with their pages.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// How much a finding matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Severity {
+    /// Worth knowing.
+    Note,
+    /// Probably not meant.
+    Warning,
+    /// The policy does not do what a policy is for.
+    Error,
+}
+
+impl Severity {
+    /// The word in output.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Severity::Note => "note",
+            Severity::Warning => "warning",
+            Severity::Error => "error",
+        }
+    }
+}
+
+impl fmt::Display for Severity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $name:ident = $code:literal, $severity:ident, $title:literal, $page:literal;)*) => {
+        /// A kind of finding.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[non_exhaustive]
+        pub enum Code {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Code {
+            /// Every code, in order.
+            pub const ALL: &[Code] = &[$(Code::$name,)*];
+
+            /// The code itself, such as `S001`.
+            pub const fn name(self) -> &'static str {
+                match self { $(Code::$name => $code,)* }
+            }
+
+            /// How much its findings matter.
+            pub const fn severity(self) -> Severity {
+                match self { $(Code::$name => Severity::$severity,)* }
+            }
+
+            /// What it is about, in a few words.
+            pub const fn title(self) -> &'static str {
+                match self { $(Code::$name => $title,)* }
+            }
+
+            /// Why it matters and what to do about it.
+            pub const fn page(self) -> &'static str {
+                match self { $(Code::$name => $page,)* }
+            }
+        }
+    };
+}
+
+codes! {
+    /// A dangerous call passes.
+    Dangerous = "S001", Warning, "dangerous call allowed",
+        "The call lets a workload do more than its work: reach other processes, the machine or its \
+         neighbours, slip past the filter, or reach kernel code with a record of holes. Remove it, \
+         or narrow it by its arguments; if the workload needs it, say so in the ledger, so that the \
+         next reader knows.";
+    /// A call is filtered and another that does the same is not.
+    TwinLeftOpen = "S002", Warning, "a call that does the same is left open",
+        "The kernel has several calls for many things (openat and openat2, execve and execveat, \
+         clone and clone3). A rule for one of them keeps nobody out who can use the other. Give both \
+         the same rule; where libc tries the newer first, errno(ENOSYS) makes it use the older.";
+    /// A condition looks at more bits than the kernel.
+    WiderThanTaken = "S003", Warning, "more bits compared than the kernel takes",
+        "The kernel takes many arguments as 32 bits and ignores the upper half of the register. A \
+         condition on all 64 bits is passed by setting one that the kernel ignores: a denied value \
+         gets through, and an allowed one can be refused. Use the argument's name, which is compared \
+         as wide as the kernel takes it.";
+    /// A rule never decides.
+    DeadRule = "S004", Warning, "a rule that never decides",
+        "Of the rules for a call the first whose condition holds decides, and one without a \
+         condition always holds. What stands after it for the same call and architecture is dead. \
+         Remove it, or move it up if it was meant to be an exception.";
+    /// A call gets another errno than ENOSYS, the only one on which libraries do without it.
+    NeedsEnosys = "S005", Warning, "libraries fall back on ENOSYS only",
+        "Libraries try newer calls and do without them if the kernel answers ENOSYS. EPERM tells \
+         them that the call exists and is forbidden, and programs fail. Answer errno(ENOSYS).";
+    /// A call passes and has no necessity.
+    Excess = "S006", Note, "allowed without a reason",
+        "Nothing in the ledger says why the call is in the policy: no recording, no analysis, no \
+         person. Remove it, or declare who needs it and why.";
+    /// A declared reason is past its last day.
+    Expired = "S007", Warning, "an expired reason",
+        "Somebody said that the call is needed until a day that has passed. Ask them, and either \
+         remove the call or give the reason a new day.";
+    /// A call is denied on an ABI and passes on its compat ABI.
+    LooserCompat = "S008", Warning, "allowed by way of another architecture",
+        "Every program can make calls by the compat ABI of its kernel (int $0x80 on x86_64). What is \
+         denied on one and allowed on the other is allowed. Remove the architecture if nothing needs \
+         it, or give the call the same rule.";
+    /// io_uring passes where calls are filtered whose work it does.
+    IoUring = "S009", Warning, "io_uring passes filters by",
+        "io_uring opens files, connects and sends without making the calls that a filter sees. A \
+         policy that filters those and allows io_uring_setup filters nothing. Answer io_uring_setup \
+         with errno(ENOSYS); programs use epoll then.";
+    /// A condition on an address.
+    ComparesPointer = "S010", Warning, "an address is compared",
+        "A filter sees the address that a program passes and not what stands there, and another \
+         thread can change that after the filter has looked. A test for 0 can make sense; any other \
+         does not.";
+    /// No program can live under the policy.
+    CannotRun = "S011", Error, "no program can run under this policy",
+        "A program that cannot call exit_group cannot end as it wants to. The policy is not whole: \
+         record the workload, or start from what `strait generate` always allows.";
+    /// The default lets calls pass.
+    PermissiveDefault = "S012", Warning, "everything is allowed that is not denied",
+        "Each new kernel brings new calls, and a list of what is denied knows none of them. Make the \
+         default errno(EPERM) or errno(ENOSYS) and list what is needed.";
+    /// A rule names a call that its ABIs have not.
+    NoSuchCall = "S013", Note, "a call that these architectures have not",
+        "The call exists on other architectures only, and here the rule does nothing. That is fine \
+         in a policy that is used on several; else remove the name.";
+    /// Reasons for a call that no rule names.
+    StaleNecessity = "S014", Note, "reasons for a call that is not in the policy",
+        "The ledger has reasons for a call that no rule names. Remove them, or add the rule.";
+    /// A recording that the ledger stands on was not whole.
+    IncompleteRecording = "S015", Warning, "a recording that was not whole",
+        "The policy was made from a recording that lost something or could not see everything. It \
+         may deny what the workload does. Record again without losses, or merge further recordings.";
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A text that is no code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("codes are S001 to S{:03}", Code::ALL.len())]
+pub struct UnknownCode;
+
+impl FromStr for Code {
+    type Err = UnknownCode;
+
+    fn from_str(text: &str) -> Result<Code, UnknownCode> {
+        let code = Code::ALL.iter().find(|code| code.name().eq_ignore_ascii_case(text));
+        code.copied().ok_or(UnknownCode)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_counted_through_and_read_back() {
+        for (index, code) in Code::ALL.iter().enumerate() {
+            assert_eq!(code.name(), format!("S{:03}", index + 1));
+            assert_eq!(code.name().to_lowercase().parse(), Ok(*code));
+        }
+        assert_eq!("S999".parse::<Code>(), Err(UnknownCode));
+    }
+}
