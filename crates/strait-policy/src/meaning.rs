@@ -15,14 +15,12 @@ impl Rules {
         let mut builder = Builder::new();
         let mut outcome = builder.action(self.foreign());
         for (arch, table) in self.tables() {
-            // From the last span to the first: each takes the numbers up to its own last.
-            let spans: Vec<_> = table.spans().collect();
-            let mut native = outcome;
-            for (_, last, chain) in spans.into_iter().rev() {
-                let chain = decide(&mut builder, chain)?;
-                let up_to_here = builder.test(Field::Nr, Cmp::Le, last.into())?;
-                native = builder.select(up_to_here, chain, native)?;
-            }
+            let spans = table
+                .spans()
+                .map(|(first, _, chain)| Ok((first.into(), decide(&mut builder, chain)?)))
+                .collect::<Result<Vec<_>, Undecided>>()?;
+            let nothing = builder.action(self.foreign());
+            let native = builder.table(Field::Nr, nothing, &spans)?;
             let here = builder.test(Field::Arch, Cmp::Eq, arch.raw().into())?;
             outcome = builder.select(here, native, outcome)?;
         }
