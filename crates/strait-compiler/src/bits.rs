@@ -19,8 +19,6 @@ use crate::tree::{Aim, Asked, Choice, Span, joined, plan};
 const EACH: u32 = 1 << 9;
 /// At most so many values and spans of values can be told apart.
 const ATOMS: usize = 640;
-/// Split points that are tried to each side of the middle, where trees are only compared.
-const WINDOW: u16 = 3;
 /// Masks that are compared by the best trees without further ones, in each step.
 const TRIED: usize = 8;
 /// Masks that are followed further, in each step.
@@ -129,7 +127,7 @@ impl<'a> Descent<'a> {
                     questions: total + yes.questions + no.questions,
                 }
             }
-            _ => plan(&joined(live.iter().copied()), self.aim, self.price, WINDOW).build(graph),
+            _ => plan(&joined(live.iter().copied()), self.aim, self.price).build(graph),
         }
     }
 
@@ -145,7 +143,7 @@ impl<'a> Descent<'a> {
 
     fn search(&mut self, set: &Set) -> (u64, Move) {
         let spans = joined(self.live(set));
-        let without = plan(&spans, self.aim, self.price, WINDOW);
+        let without = plan(&spans, self.aim, self.price);
         let mut best = (without.cost, Move::Plan);
         if without.cost == 0 || self.found.len() > PATIENCE {
             return best;
@@ -212,7 +210,7 @@ impl<'a> Descent<'a> {
     }
 
     fn planned(&self, set: &Set) -> u64 {
-        plan(&joined(self.live(set)), self.aim, self.price, WINDOW).cost
+        plan(&joined(self.live(set)), self.aim, self.price).cost
     }
 
     /// What of a set can answer yes to a question, and what can answer no.

@@ -17,10 +17,11 @@ use crate::plain::halves;
 /// A word of the arguments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Word {
+    /// Its high half or its low half. Low halves come first: they tell values apart, and what is
+    /// left, that high halves are 0, is then the same for many functions.
+    pub(crate) high: bool,
     /// Which argument.
     pub(crate) arg: u8,
-    /// Its high half or its low half.
-    pub(crate) high: bool,
 }
 
 /// A word and which of its bits.

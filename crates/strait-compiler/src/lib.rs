@@ -176,7 +176,10 @@ pub fn compile(rules: &Rules, options: &Options) -> Result<Compiled, CompileErro
         Level::None => plain::rules(&mut graph, rules, words),
         Level::Speed | Level::Size => {
             let size = options.level == Level::Size;
-            let aim = Aim { size, thorough: options.effort == Effort::Thorough };
+            let thorough = options.effort == Effort::Thorough;
+            // Frequencies make more of the places for a split worth a look.
+            let window = if options.frequencies.is_some() { 8 } else { 2 };
+            let aim = Aim { size, thorough, window: if thorough { 4 } else { window } };
             numbers::rules(&mut graph, rules, words, aim, options)
         }
     };

@@ -42,6 +42,8 @@ pub(crate) struct Aim {
     pub(crate) size: bool,
     /// Whether questions about bits are tried too, at many times the work.
     pub(crate) thorough: bool,
+    /// Split points that are tried to each side of the middle of the weight.
+    pub(crate) window: u16,
 }
 
 /// A tree and what it costs.
@@ -59,10 +61,11 @@ const SEARCHED: usize = 120;
 const MOST: usize = 1 << 15;
 /// As many values may be taken out by `==` above a `>=`.
 const TAKEN: usize = 3;
-/// A chain of `==` is at most this long.
+/// A value is taken out if it is more than this part of the weight.
+const HEAVY: u64 = 6;
+/// A chain of `==` is at most this long; if only size counts, of any length that pays.
 const CHAIN: usize = 8;
-/// Split points that are tried to each side of the middle of the weight.
-const WINDOW: u16 = 8;
+const LONG_CHAIN: usize = 32;
 /// Weights are scaled to about this sum, so that products of them stay small.
 const SCALE: u64 = 1 << 24;
 
@@ -82,8 +85,8 @@ pub(crate) fn tree(graph: &mut Graph, spans: &[Span], aim: Aim) -> Tree {
         true => bits::tree(graph, &bits::atoms(&spans), price, aim),
         false => None,
     };
-    let Asked { root, questions } = with_bits
-        .unwrap_or_else(|| plan(&joined(spans.iter().copied()), aim, price, WINDOW).build(graph));
+    let Asked { root, questions } =
+        with_bits.unwrap_or_else(|| plan(&joined(spans.iter().copied()), aim, price).build(graph));
     Tree { root, questions: float(questions) / float(total) }
 }
 
@@ -143,8 +146,8 @@ pub(crate) struct Plan<'a> {
 }
 
 /// Finds the best tree.
-pub(crate) fn plan(spans: &[Span], aim: Aim, price: u64, window: u16) -> Plan<'_> {
-    let mut search = Search::new(spans, aim, price, window);
+pub(crate) fn plan(spans: &[Span], aim: Aim, price: u64) -> Plan<'_> {
+    let mut search = Search::new(spans, aim, price);
     let to = u16::try_from(spans.len() - 1).unwrap_or(NONE);
     let all = Run { from: 0, to, taken: [NONE; TAKEN] };
     Plan { cost: search.best(all), search, all }
@@ -190,8 +193,9 @@ impl Run {
 
     /// What is below the start of span `at` and what is above it.
     fn split(self, at: u16) -> (Run, Run) {
-        let (mut below, mut above) = ([NONE; TAKEN], [NONE; TAKEN]);
+        let (mut below, mut above) = (self.taken, self.taken);
         if self.taken[0] != NONE {
+            (below, above) = ([NONE; TAKEN], [NONE; TAKEN]);
             let middle = self.taken.partition_point(|&taken| taken < at);
             below[..middle].copy_from_slice(&self.taken[..middle]);
             above[..TAKEN - middle].copy_from_slice(&self.taken[middle..]);
@@ -224,8 +228,8 @@ struct Search<'a> {
     spans: &'a [Span],
     aim: Aim,
     price: u64,
-    /// Split points that are tried to each side of the middle of the weight.
-    window: u16,
+    /// How long a chain of `==` may be.
+    longest: usize,
     /// Sum of the weights of the spans before each.
     before: Vec<u64>,
     /// For each span the last one of those after it that have its target too.
@@ -239,7 +243,7 @@ struct Search<'a> {
 }
 
 impl<'a> Search<'a> {
-    fn new(spans: &'a [Span], aim: Aim, price: u64, window: u16) -> Search<'a> {
+    fn new(spans: &'a [Span], aim: Aim, price: u64) -> Search<'a> {
         let mut before = Vec::with_capacity(spans.len() + 1);
         let mut sum = 0;
         before.push(sum);
@@ -257,7 +261,8 @@ impl<'a> Search<'a> {
         let heaviest = singles.map(|span| span.weight).max().unwrap_or(0);
         let whole = if spans.len() <= SEARCHED { spans.len() * spans.len() } else { 0 };
         let (whole, found) = (vec![None; whole], QuickMap::default());
-        Search { spans, aim, price, window, before, same, heaviest, whole, found }
+        let longest = if aim.size { LONG_CHAIN } else { CHAIN };
+        Search { spans, aim, price, longest, before, same, heaviest, whole, found }
     }
 
     fn span(&self, index: u16) -> &'a Span {
@@ -266,6 +271,9 @@ impl<'a> Search<'a> {
 
     fn weight(&self, run: Run) -> u64 {
         let all = self.before[usize::from(run.to) + 1] - self.before[usize::from(run.from)];
+        if run.taken[0] == NONE {
+            return all;
+        }
         let taken = run.taken.iter().take_while(|&&taken| taken != NONE);
         all - taken.map(|&span| self.span(span).weight).sum::<u64>()
     }
@@ -294,33 +302,40 @@ impl<'a> Search<'a> {
         best.0
     }
 
-    /// The target of all, if it is one.
-    fn one_target(&self, run: Run) -> Option<Choice> {
-        let Some(first) = run.live().next() else { return Some(Choice::Same(run.from)) };
+    /// A span with the target of all, if it is one.
+    fn one_target(&self, run: Run) -> Option<u16> {
+        if self.same[usize::from(run.from)] >= run.to {
+            return Some(run.from);
+        }
+        if run.taken[0] == NONE {
+            return None;
+        }
+        let Some(first) = run.live().next() else { return Some(run.from) };
         let target = self.span(first).target;
-        let one = self.same[usize::from(first)] >= run.to
-            || run.taken[0] != NONE && run.live().all(|span| self.span(span).target == target);
-        one.then_some(Choice::Same(first))
+        run.live().all(|span| self.span(span).target == target).then_some(first)
     }
 
     fn search(&mut self, run: Run) -> (u64, Choice) {
         if let Some(same) = self.one_target(run) {
-            return (0, same);
+            return (0, Choice::Same(same));
         }
         let weight = self.weight(run);
         let question = weight + self.price;
         let mut best = self.chain(run).unwrap_or((u64::MAX, Choice::Same(run.from)));
-        if self.heaviest * 8 > weight
+        if self.heaviest * HEAVY > weight
+            && run.reach() > 2
             && run.taken[TAKEN - 1] == NONE
             && let Some(span) = self.heaviest(run)
-            && self.span(span).weight * 8 > weight
+            && self.span(span).weight * HEAVY > weight
         {
             let cost = question + self.best(run.without(span));
             if cost < best.0 {
                 best = (cost, Choice::Take(span));
             }
         }
-        for at in self.splits(run) {
+        let (first, middle, last) = self.splits(run);
+        // The middle first: what is found there cuts the others short.
+        for at in std::iter::once(middle).chain(first..middle).chain(middle + 1..=last) {
             let (below, above) = run.split(at);
             let (least_below, least_above) = (self.least(below), self.least(above));
             if question + least_below + least_above >= best.0 {
@@ -346,28 +361,33 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// Where a split is worth a try: around the middle of the weight, the middle first.
-    fn splits(&self, run: Run) -> impl Iterator<Item = u16> + use<> {
+    /// Where a split is worth a try: the middle of the weight and what is around it, from the
+    /// first to the last.
+    fn splits(&self, run: Run) -> (u16, u16, u16) {
         let (low, high) = (run.from + 1, run.to);
         let around = match run.reach() {
             reach if reach > SEARCHED => 0,
-            _ if self.aim.size => high - low,
-            _ => self.window,
+            _ if self.aim.size => NONE,
+            _ => self.aim.window,
         };
-        let middle =
-            self.before[usize::from(run.from)].midpoint(self.before[usize::from(run.to) + 1]);
-        let within = &self.before[usize::from(low)..=usize::from(high)];
-        let at = within.partition_point(|&before| before < middle);
-        let at = low.saturating_add(u16::try_from(at).unwrap_or(NONE)).min(high);
-        let sides = (1..=around).flat_map(move |step| [at.checked_sub(step), at.checked_add(step)]);
-        [Some(at)].into_iter().chain(sides).flatten().filter(move |at| (low..=high).contains(at))
+        let sum = |span: u16| self.before[usize::from(span)];
+        let middle = sum(run.from).midpoint(sum(run.to + 1));
+        let (mut at, mut end) = (low, high);
+        while at < end {
+            let half = at.midpoint(end);
+            match sum(half) < middle {
+                true => at = half + 1,
+                false => end = half,
+            }
+        }
+        (at.saturating_sub(around).max(low), at, at.saturating_add(around).min(high))
     }
 
     /// All one target but for single values.
     ///
     /// before: `A >= 7 ? (A >= 8 ? a : b) : a`  after: `A == 7 ? b : a`
     fn chain(&self, run: Run) -> Option<(u64, Choice)> {
-        if run.reach() > 2 * CHAIN + TAKEN {
+        if run.reach() > 2 * self.longest + TAKEN {
             return None;
         }
         let mut wide = run.live().filter(|&span| !self.span(span).is_single());
@@ -381,24 +401,27 @@ impl<'a> Search<'a> {
     }
 
     fn chain_around(&self, run: Run, rest: u16) -> Option<(u64, Choice)> {
-        let mut weights = [0; CHAIN];
+        let target = self.span(rest).target;
+        let mut weights = [0; LONG_CHAIN];
         let mut count = 0;
         for span in run.live() {
-            if self.span(span).target != self.span(rest).target {
-                if !self.span(span).is_single() || count == CHAIN {
+            let span = self.span(span);
+            if span.target != target {
+                if !span.is_single() || count == self.longest {
                     return None;
                 }
-                weights[count] = self.span(span).weight;
+                // The heaviest first.
+                let at = weights[..count].partition_point(|&weight| weight > span.weight);
+                weights.copy_within(at..count, at + 1);
+                weights[at] = span.weight;
                 count += 1;
             }
         }
-        let weights = &mut weights[..count];
-        weights.sort_unstable_by(|a, b| b.cmp(a));
         let mut left = self.weight(run);
         let mut cost = 0;
-        for weight in weights {
+        for weight in &weights[..count] {
             cost += left + self.price;
-            left -= *weight;
+            left -= weight;
         }
         Some((cost, Choice::Chain(rest)))
     }
