@@ -81,6 +81,9 @@ pub enum Exhausted {
     /// [`Budget::steps`]: there are too many ways through.
     #[error("more than {0} steps are needed")]
     Steps(u64),
+    /// What can be written down: a person would not read so many conditions.
+    #[error("more than {0} conditions would have to be written")]
+    Conditions(usize),
 }
 
 impl Exhausted {

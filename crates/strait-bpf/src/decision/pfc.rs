@@ -52,7 +52,7 @@ impl Decision {
 }
 
 fn too_much() -> Undecided {
-    Exhausted::Nodes(LIMIT).into()
+    Exhausted::Conditions(LIMIT).into()
 }
 
 /// Whether two arches, of one decision, are decided alike.
