@@ -3,6 +3,7 @@
 //! Standard input has one line each: `default ACTION`, `rule ACTION CALL NR COUNT
 //! [ARG OP VALUE VALUE2 BITS]…` with libseccomp's numbers for OP. A rule with another action than
 //! the first is left out: seccompiler has one action for all that match.
+#![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
