@@ -487,6 +487,11 @@ impl Hasher for FastHasher {
         self.write_u64(u64::from(word));
     }
 
+    fn write_usize(&mut self, word: usize) {
+        // Lossless on every target that Rust has.
+        self.write_u64(u64::try_from(word).unwrap_or(u64::MAX));
+    }
+
     fn write_u64(&mut self, word: u64) {
         self.0 = (self.0.rotate_left(5) ^ word).wrapping_mul(MULTIPLIER);
     }

@@ -149,6 +149,13 @@ mod x86 {
         libc::sock_filter { code: 0x06, jt: 0, jf: 0, k }
     }
 
+    /// Answers getppid(2) with this, and allows everything else.
+    const fn getppid(action: u32) -> [libc::sock_filter; 4] {
+        let load = libc::sock_filter { code: 0x20, jt: 0, jf: 0, k: 0 };
+        let test = libc::sock_filter { code: 0x15, jt: 0, jf: 1, k: 110 };
+        [load, test, ret(action), ret(libc::SECCOMP_RET_ALLOW)]
+    }
+
     /// Offers each list to the kernel without ever having it loaded: another thread holds a filter
     /// of its own, so that a synchronisation of threads, which comes after the check of the
     /// program, always fails, with ESRCH.
@@ -343,13 +350,7 @@ mod x86 {
             let data = notification.data;
             format!("{} {} {:?}", data.nr, data.arch, data.args)
         });
-        let insn = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
-        let filter = [
-            insn(0x20, 0, 0, 0),
-            insn(0x15, 0, 1, 110),
-            ret(libc::SECCOMP_RET_USER_NOTIF),
-            ret(libc::SECCOMP_RET_ALLOW),
-        ];
+        let filter = getppid(libc::SECCOMP_RET_USER_NOTIF);
         let listener = load(&filter, libc::SECCOMP_FILTER_FLAG_NEW_LISTENER);
         give.send(i32::try_from(listener).unwrap()).unwrap();
         let result = Call { compat: false, registers: [110, 1, 2, 3, 4, 5, 6] }.make();
@@ -366,13 +367,7 @@ mod x86 {
         let Ok(mut kmsg) = std::fs::File::open("/dev/kmsg") else { return };
         kmsg.seek(SeekFrom::End(0)).unwrap();
         no_new_privs();
-        let insn = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
-        let filter = [
-            insn(0x20, 0, 0, 0),
-            insn(0x15, 0, 1, 110),
-            ret(libc::SECCOMP_RET_LOG),
-            ret(libc::SECCOMP_RET_ALLOW),
-        ];
+        let filter = getppid(libc::SECCOMP_RET_LOG);
         assert_eq!(load(&filter, 0), 0);
         for nr in [102, 110] {
             assert!(Call { compat: false, registers: [nr, 0, 0, 0, 0, 0, 0] }.make() >= 0);
