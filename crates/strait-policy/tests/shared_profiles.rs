@@ -8,6 +8,7 @@ use strait_abi::{Arch, KernelVersion, Syscall};
 use strait_bpf::{Action, SeccompData};
 use strait_policy::baseline::docker_default;
 use strait_policy::format::oci::{self, Machine};
+use strait_policy::format::spo;
 use strait_policy::{Policy, Rules};
 use strait_testkit::skip;
 
@@ -96,5 +97,23 @@ fn other_profiles_are_read_and_written() {
     for name in ["containers-common.json", "docker-labs-deny.json"] {
         let Some(text) = profile("other profiles", name) else { continue };
         round_trip(&text);
+    }
+}
+
+#[test]
+fn profiles_of_the_operator_are_read_and_written() {
+    let names = ["baseprofile-runc.yaml", "baseprofile-crun.yaml", "spo-seccompprofile.yaml"];
+    for name in names {
+        let Some(text) = profile("operator profiles", name) else { continue };
+        for document in text.split("\n---\n") {
+            // Some stand on another profile, which is refused by name.
+            match spo::import(document, &machine()) {
+                Ok(imported) => {
+                    let exported = spo::export(&imported.policy, &machine()).unwrap();
+                    assert_eq!(exported.losses, [], "{name}");
+                }
+                Err(error) => assert!(error.to_string().contains("baseProfileName"), "{error}"),
+            }
+        }
     }
 }

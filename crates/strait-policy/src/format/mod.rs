@@ -4,8 +4,10 @@
 //! install there, and those are raised to a policy. A policy is written, and what was written is
 //! read back: where it then decides otherwise, the format could not say what the policy says.
 
+pub mod bpf;
 pub mod oci;
 pub(crate) mod product;
+pub mod spo;
 
 use strait_abi::{Arch, Syscall};
 use strait_bpf::{Action, Difference, Undecided};

@@ -86,9 +86,18 @@ impl Machine {
 /// If the text is no profile, or one that the runtime would refuse.
 pub fn import(text: &str, machine: &Machine) -> Result<Imported, FormatError> {
     let root = text::read_json(text).map_err(|fault| fault.in_text(text))?;
+    import_profile(&root, text, machine)
+}
+
+/// The same of a profile that stands somewhere in `text`.
+pub(crate) fn import_profile(
+    root: &text::Node,
+    text: &str,
+    machine: &Machine,
+) -> Result<Imported, FormatError> {
     let mut notes = Vec::new();
     let profile =
-        profile::resolve(&root, machine, &mut notes).map_err(|fault| fault.in_text(text))?;
+        profile::resolve(root, machine, &mut notes).map_err(|fault| fault.in_text(text))?;
     let rules = libseccomp::install(&profile, machine);
     let mut arches: BTreeSet<Arch> = profile.listed.iter().copied().collect();
     arches.insert(machine.arch);

@@ -6,7 +6,7 @@ use serde::Serialize;
 use strait_abi::{Arch, Syscall};
 use strait_bpf::Action;
 
-use super::{Machine, libseccomp, profile};
+use super::{Machine, Runtime, libseccomp, profile};
 use crate::format::product::{Product, chain_products};
 use crate::format::{Exported, FormatError, compare};
 use crate::policy::Policy;
@@ -47,6 +47,20 @@ pub fn export(policy: &Policy, machine: &Machine) -> Result<Exported, FormatErro
             _ => drop(conditional.entry(first).or_default().insert(call)),
         }
     }
+    if machine.runtime == Runtime::Runc && !policy.default.lets_pass() {
+        let kept = |action: &Action| *action != ENOSYS;
+        let named: BTreeSet<Syscall> = unconditional
+            .iter()
+            .filter(|(action, _)| kept(&action.0))
+            .flat_map(|(_, calls)| calls)
+            .chain(conditional.values().flatten())
+            .copied()
+            .collect();
+        if let Some(calls) = unconditional.get_mut(&std::cmp::Reverse(ENOSYS)) {
+            calls.retain(|call| !is_beyond(*call, &named, policy));
+        }
+        unconditional.retain(|_, calls| !calls.is_empty());
+    }
     let names = |calls: &BTreeSet<Syscall>| calls.iter().map(|call| call.name()).collect();
     let rule = |calls: &BTreeSet<Syscall>, action: Action, args: Vec<JsonArg>| JsonRule {
         names: names(calls),
@@ -76,6 +90,19 @@ pub fn export(policy: &Policy, machine: &Machine) -> Result<Exported, FormatErro
     let installed = libseccomp::install(&written, machine);
     let losses = compare(&rules, &installed, &policy.architectures)?;
     Ok(Exported { text, losses })
+}
+
+const ENOSYS: Action = Action::Errno(38);
+
+/// Whether runc answers ENOSYS to the call by itself: its number is greater than all that are
+/// named, on every ABI of the policy.
+fn is_beyond(call: Syscall, named: &BTreeSet<Syscall>, policy: &Policy) -> bool {
+    let last = |arch| named.iter().filter_map(|call| call.number(arch)).max();
+    policy
+        .architectures
+        .iter()
+        .filter_map(|arch| Some((arch, call.number(arch)?)))
+        .all(|(arch, nr)| last(arch).is_some_and(|last| nr > last))
 }
 
 #[derive(Serialize)]
