@@ -177,12 +177,11 @@ fn condition(constraint: &Constraint) -> Option<Condition> {
             .flat_map(|&(first, last)| {
                 // A few neighbours are a set of constants sooner than an interval.
                 let few = first != 0 && last != all && last - first < FEW;
-                let ends = if few {
+                if few {
                     (first..=last).map(|one| (one, one)).collect()
                 } else {
                     vec![(first, last)]
-                };
-                ends
+                }
             })
             .map(|(first, last)| match (first, last) {
                 (first, last) if first == last => test(all, Op::Eq, first),
