@@ -290,6 +290,19 @@ l6:  ret allow
     }
 
     #[test]
+    fn arguments_have_the_names_of_the_call() {
+        let text = "     ld [nr]
+     jeq #41, next, l3
+     ld [arg0.lo]       ; domain of socket
+l3:  ret a
+";
+        let listing = Program::assemble(text).unwrap();
+        let native = strait_abi::Arch::X86_64.audit_arch();
+        let expected = text.replace("next, l3\n", "next, l3  ; socket\n");
+        assert_eq!(listing.listing(Some(native)).to_string(), expected);
+    }
+
+    #[test]
     fn words_have_the_names_of_their_byte_order() {
         let text = "ld [arg0.lo]\nret a";
         let load = |order| Program::assemble_for(text, order).unwrap().ops()[0];

@@ -15,7 +15,7 @@
 
 use std::fmt;
 
-use strait_abi::{Arch, AuditArch};
+use strait_abi::{Arch, AuditArch, Syscall};
 
 use crate::data::{Half, Word};
 use crate::insn::{Alu, Jump, Op, Operand};
@@ -105,7 +105,8 @@ impl Program {
                 line
             })
             .collect();
-        let comments = ops.iter().zip(&known).map(|(&op, known)| known.comment(op));
+        let comments =
+            ops.iter().zip(&known).map(|(&op, known)| known.comment(op, self.byte_order()));
         let comments: Vec<Option<String>> = comments.collect();
         let lengths = lines.iter().zip(&comments).filter(|(_, comment)| comment.is_some());
         let column = lengths.map(|(line, _)| line.len()).max().unwrap_or(0) + 2;
@@ -324,7 +325,7 @@ impl Known {
         call_name(self.arch?, nr)
     }
 
-    fn comment(self, op: Op) -> Option<String> {
+    fn comment(self, op: Op, order: ByteOrder) -> Option<String> {
         match op {
             Op::Branch { operand: Operand::K(k), test, .. } => match (self.a?, test) {
                 (Word::Arch, Jump::Eq) => {
@@ -336,9 +337,18 @@ impl Known {
                 (Word::Nr, Jump::Gt) => self.call(k).map(|name| format!("after {name}")),
                 _ => None,
             },
-            Op::Load(offset) if offset >= 16 => {
-                self.call(self.nr?).map(|name| format!("of {name}"))
-            }
+            Op::Load(offset) => match Word::at(offset, order)? {
+                Word::Arg(index, _) => {
+                    let call = named(self.arch?, self.nr?)?;
+                    let args = call.1.args(call.0).unwrap_or_default();
+                    let name = call.1.name();
+                    Some(match args.get(usize::from(index)) {
+                        Some(arg) => format!("{} of {name}", arg.name()),
+                        None => format!("of {name}"),
+                    })
+                }
+                _ => None,
+            },
             _ => None,
         }
     }
@@ -346,9 +356,13 @@ impl Known {
 
 /// The name of a number as a filter sees it; for `AUDIT_ARCH_X86_64`, x32 numbers too.
 pub(crate) fn call_name(arch: AuditArch, nr: u32) -> Option<&'static str> {
+    named(arch, nr).map(|(_, call)| call.name())
+}
+
+fn named(arch: AuditArch, nr: u32) -> Option<(Arch, Syscall)> {
     let arch = match arch.arch()? {
         Arch::X86_64 if nr & Arch::X32_BIT != 0 => Arch::X32,
         arch => arch,
     };
-    arch.syscall(nr).map(|call| call.name())
+    Some((arch, arch.syscall(nr)?))
 }
