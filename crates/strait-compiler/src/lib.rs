@@ -20,14 +20,18 @@ mod layout;
 mod numbers;
 mod plain;
 mod prove;
+mod room;
+mod split;
 mod tree;
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use strait_abi::AuditArch;
-use strait_bpf::{Action, Program, ProgramError, SeccompData, Undecided};
+use strait_bpf::{Action, Cost, Decision, Insn, Program, ProgramError, SeccompData, Undecided};
 use strait_policy::Rules;
+
+pub use room::Room;
 
 use data::Words;
 use graph::Graph;
@@ -103,6 +107,23 @@ pub struct Compiled {
 pub struct Facts {
     /// Instructions.
     pub length: usize,
+    /// Numbers, below 1024, that the kernel allows from its cache without running the program:
+    /// all those whose calls are allowed whatever their arguments. Proved.
+    pub const_allowed: usize,
+    /// What program and rules both decide. Proved.
+    pub decision: Decision,
+}
+
+impl Compiled {
+    /// What the calls of `frequencies` cost, in executed instructions; a call that can pass is
+    /// taken to be made with the least arguments with which it does.
+    pub fn cost(&self, frequencies: &Frequencies) -> Cost {
+        let calls = frequencies.calls.iter().map(|(&(arch, nr), &count)| {
+            let passing = self.facts.decision.passing(arch, nr..=nr).next();
+            (passing.unwrap_or(SeccompData::new(arch, nr)), count)
+        });
+        self.program.cost(calls)
+    }
 }
 
 /// A call on which a program decides otherwise than its rules.
@@ -132,10 +153,17 @@ impl fmt::Display for Witness {
 #[non_exhaustive]
 pub enum CompileError {
     /// The program would be longer than the kernel takes.
-    #[error("the program has {length} instructions, the kernel takes {max}", max = Program::MAX_LEN)]
+    #[error(
+        "the program has {length} instructions, the kernel takes {max}; most room is taken by {}; \
+         use fewer values and ranges there, or let it be split into a stack of filters",
+        room.iter().map(Room::to_string).collect::<Vec<_>>().join(", "),
+        max = Program::MAX_LEN
+    )]
     TooLong {
         /// How long it would be.
         length: usize,
+        /// What takes the most room, the largest first.
+        room: Vec<Room>,
     },
     /// The kernel would refuse the program: a mistake in this compiler.
     #[error("the compiler made a program that the kernel would refuse (please report this)")]
@@ -166,11 +194,44 @@ pub enum CompileError {
 /// Compiles rules to a program and proves it.
 ///
 /// # Errors
-/// If the program would not fit the kernel's limit. The other errors are mistakes of this compiler
-/// that it noticed; no program is handed out then.
+/// If the program would not fit the kernel's limit; [`compile_stack`] may do then. The other
+/// errors are mistakes of this compiler that it noticed; no program is handed out then.
 pub fn compile(rules: &Rules, options: &Options) -> Result<Compiled, CompileError> {
+    let program = translate(rules, options)?;
+    let proof = prove::prove(rules, std::slice::from_ref(&program))?;
+    let facts = Facts {
+        length: program.insns().len(),
+        const_allowed: proof.const_allowed,
+        decision: proof.decision,
+    };
+    Ok(Compiled { program, facts })
+}
+
+/// Compiles rules to as few programs as need be, and proves that as a stack they decide as the
+/// rules do. The order in which they are installed does not matter.
+///
+/// # Errors
+/// As for [`compile`], if what one number gets does not fit.
+pub fn compile_stack(rules: &Rules, options: &Options) -> Result<Vec<Program>, CompileError> {
+    let programs = split::translate(rules, options)?;
+    prove::prove(rules, &programs)?;
+    Ok(programs)
+}
+
+/// A program for rules, not yet proved.
+fn translate(rules: &Rules, options: &Options) -> Result<Program, CompileError> {
     let order = data::byte_order(rules);
-    let words = Words::of(order);
+    let insns = instructions(rules, options);
+    if insns.len() > Program::MAX_LEN {
+        let room = room::largest(rules, options);
+        return Err(CompileError::TooLong { length: insns.len(), room });
+    }
+    Ok(Program::with_byte_order(insns, order)?)
+}
+
+/// The instructions for rules, however many.
+fn instructions(rules: &Rules, options: &Options) -> Vec<Insn> {
+    let words = Words::of(data::byte_order(rules));
     let mut graph = Graph::default();
     let root = match options.level {
         Level::None => plain::rules(&mut graph, rules, words),
@@ -183,12 +244,5 @@ pub fn compile(rules: &Rules, options: &Options) -> Result<Compiled, CompileErro
             numbers::rules(&mut graph, rules, words, aim, options)
         }
     };
-    let insns = layout::lay_out(&graph, root);
-    if insns.len() > Program::MAX_LEN {
-        return Err(CompileError::TooLong { length: insns.len() });
-    }
-    let program = Program::with_byte_order(insns, order)?;
-    prove::prove(rules, std::slice::from_ref(&program))?;
-    let facts = Facts { length: program.insns().len() };
-    Ok(Compiled { program, facts })
+    layout::lay_out(&graph, root)
 }

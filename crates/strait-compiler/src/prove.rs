@@ -13,27 +13,37 @@ use crate::{CompileError, Witness};
 /// The kernel keeps answers for numbers up to the last call that an arch has, which is less.
 const CACHED: u32 = 1 << 10;
 
+/// What was proved.
+pub(crate) struct Proof {
+    /// What rules and programs both decide.
+    pub(crate) decision: Decision,
+    /// Numbers that every program const-allows, over all audit archs.
+    pub(crate) const_allowed: usize,
+}
+
 /// Proves that the programs, as a stack, decide as the rules do for every input, and that every
 /// unconditional allow that can be cached is.
-pub(crate) fn prove(rules: &Rules, programs: &[Program]) -> Result<(), CompileError> {
+pub(crate) fn prove(rules: &Rules, programs: &[Program]) -> Result<Proof, CompileError> {
     let intended = rules.decision()?;
     let actual = Decision::of_stack(programs)?;
     if intended != actual {
         return Err(difference(rules, programs, &intended, &actual));
     }
+    let mut const_allowed = 0;
     for (arch, table) in rules.tables() {
         let allows = table
             .spans()
             .filter(|(_, _, chain)| chain.arms.is_empty() && chain.otherwise == Action::Allow);
         for (first, last, _) in allows {
-            for nr in first..=last.min(CACHED) {
+            for nr in first..=last.min(CACHED - 1) {
                 if !programs.iter().all(|program| program.const_allows(arch, nr)) {
                     return Err(CompileError::Uncached { arch, nr });
                 }
+                const_allowed += 1;
             }
         }
     }
-    Ok(())
+    Ok(Proof { decision: actual, const_allowed })
 }
 
 /// The error that shows where two decisions differ.

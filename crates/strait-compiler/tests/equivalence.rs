@@ -8,7 +8,7 @@
 use proptest::prelude::*;
 use strait_abi::{Arch, AuditArch};
 use strait_bpf::{Action, SeccompData};
-use strait_compiler::{Frequencies, Level, Options, compile};
+use strait_compiler::{Effort, Frequencies, Level, Options, compile};
 use strait_policy::Rules;
 use strait_policy::rules::{Arm, Chain, Condition, Op, Table, Test, Width};
 
@@ -155,7 +155,7 @@ fn profiled(rules: &Rules, seed: u64) -> Options {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
     #[test]
     fn every_level_decides_as_the_rules(rules in rules(), seed in any::<u64>()) {
@@ -163,6 +163,7 @@ proptest! {
             options(Level::None),
             options(Level::Speed),
             options(Level::Size),
+            Options { effort: Effort::Thorough, ..options(Level::Speed) },
             profiled(&rules, seed),
         ];
         let programs: Vec<_> =

@@ -4,7 +4,7 @@
 
 use strait_abi::Arch;
 use strait_bpf::{Action, Program, SeccompData};
-use strait_compiler::{CompileError, Effort, Frequencies, Level, Options, compile};
+use strait_compiler::{CompileError, Effort, Frequencies, Level, Options, compile, compile_stack};
 use strait_policy::Rules;
 use strait_policy::rules::{Arm, Chain, Condition, Op, Table, Test, Width};
 
@@ -192,6 +192,7 @@ fn what_does_not_fit_is_said() {
     }
     let error = compile(&native(table), &Options::default()).unwrap_err();
     assert!(matches!(error, CompileError::TooLong { length, .. } if length > 4096), "{error}");
+    assert!(error.to_string().contains("telling the calls of x86_64 apart"), "{error}");
 }
 
 #[test]
@@ -204,4 +205,32 @@ fn no_foreign_number_passes_as_a_native_call() {
             assert_eq!(program.program.run(&call(nr, [0; 6])), Action::KillProcess);
         }
     }
+}
+
+#[test]
+fn what_does_not_fit_can_be_split() {
+    let mut table = Table::new(DENY);
+    for index in 0..5000_u32 {
+        table.set(2 * index, 2 * index, Action::Errno(2));
+    }
+    table.set(20_001, 20_001, Action::Allow);
+    let programs = compile_stack(&native(table), &Options::default()).unwrap();
+    assert!(programs.len() > 1);
+    let decide = |nr| programs.iter().map(|program| program.run(&call(nr, [0; 6]))).min();
+    assert_eq!(decide(4), Some(Action::Errno(2)));
+    assert_eq!(decide(5), Some(DENY));
+    assert_eq!(decide(20_001), Some(Action::Allow));
+}
+
+#[test]
+fn facts_are_counted() {
+    let compiled = compile(&native(server()), &Options::default()).unwrap();
+    assert_eq!(compiled.facts.const_allowed, 59);
+    let mut frequencies = Frequencies::new();
+    frequencies.add(Arch::X86_64.audit_arch(), 0, 3);
+    frequencies.add(Arch::X86_64.audit_arch(), 4, 1);
+    let cost = compiled.cost(&frequencies);
+    let (read, stat) =
+        (executed(&compiled.program, 0, [0; 6]), executed(&compiled.program, 4, [0; 6]));
+    assert_eq!(cost.executed, u128::from(3 * read + stat));
 }
