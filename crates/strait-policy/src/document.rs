@@ -11,6 +11,7 @@ use crate::policy::{
     API_VERSION, Architectures, Declared, Identity, KIND, Metadata, Necessity, Numbers, Observed,
     Policy, Reachable, RecordingSource, Rule, Unknown,
 };
+use crate::sets::Set;
 use crate::text::{
     self, Entry, Fault, Fields, Node, ParseError, Problem, Span, Value, nearest, whole_number,
 };
@@ -59,7 +60,9 @@ fn document(root: &Node, text: &str) -> Result<Policy, Fault> {
     policy.metadata = metadata;
     policy.identity = identity;
     policy.unknown = fields.take("unknown").map(unknown).transpose()?;
-    policy.include = fields.texts("include")?;
+    if let Some(list) = fields.take("include") {
+        policy.include = list.list("include")?.iter().map(set).collect::<Result<_, _>>()?;
+    }
     if let Some(node) = fields.take("rules") {
         let rules = node.list("rules")?.iter();
         policy.rules =
@@ -80,6 +83,19 @@ fn document(root: &Node, text: &str) -> Result<Policy, Fault> {
     }
     fields.finish()?;
     Ok(policy)
+}
+
+/// The name of a set.
+fn set(node: &Node) -> Result<String, Fault> {
+    let name = node.text("include")?;
+    if Set::from_name(name).is_none() {
+        return Err(node.span.fault(Problem::UnknownName {
+            what: "set",
+            name: name.to_owned(),
+            nearest: nearest(name, Set::ALL.iter().map(Set::name)),
+        }));
+    }
+    Ok(name.to_owned())
 }
 
 fn metadata(node: &Node) -> Result<Metadata, Fault> {

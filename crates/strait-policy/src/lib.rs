@@ -28,6 +28,7 @@ pub mod recording;
 mod replay;
 pub mod rules;
 mod schema;
+pub mod sets;
 mod signature;
 mod summary;
 mod text;

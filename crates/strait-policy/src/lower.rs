@@ -20,6 +20,7 @@ use strait_bpf::Action;
 
 use crate::policy::Policy;
 use crate::rules::{Arm, Chain, Condition, Rules, Table};
+use crate::sets::Set;
 use crate::text::nearest;
 use crate::when::WhenError;
 
@@ -86,10 +87,10 @@ impl Policy {
     }
 
     fn check_sets(&self) -> Result<(), LowerError> {
-        match self.include.first() {
+        match self.include.iter().find(|name| Set::from_name(name).is_none()) {
             None => Ok(()),
             Some(name) => {
-                let nearest = nearest(name, []);
+                let nearest = nearest(name, Set::ALL.iter().map(Set::name));
                 Err(LowerError::UnknownSet { name: name.clone(), nearest })
             }
         }
@@ -114,6 +115,8 @@ pub enum Because {
     Rule(usize),
     /// `foreign`: the call belongs to no ABI of the policy.
     Foreign,
+    /// A set of `include`, by its index from 0.
+    Include(usize),
     /// `unknown`: the call is newer than the policy.
     Unknown,
     /// `default`.
@@ -226,6 +229,12 @@ impl<'a> Scope<'a> {
     /// What a number gets that no rule decides.
     fn otherwise(&self, abi: Option<Arch>, nr: u32, names: &[Syscall]) -> (Action, Because) {
         let Some(arch) = abi else { return (self.policy.foreign, Because::Foreign) };
+        let has = |name: &String| {
+            Set::from_name(name).is_some_and(|set| names.iter().any(|&call| set.contains(call)))
+        };
+        if let Some(index) = self.policy.include.iter().position(has) {
+            return (Action::Allow, Because::Include(index));
+        }
         let default = (self.policy.default, Because::Default);
         let Some(unknown) = self.policy.unknown else { return default };
         let newer = match names {
@@ -285,6 +294,20 @@ mod tests {
         assert_eq!(decide(&text, Arch::X86_64, 0), Action::Allow);
         assert_eq!(decide(&text, Arch::I386, 3), Action::KillThread);
         assert_eq!(decide(&text, Arch::I386, 0), Action::Log);
+    }
+
+    #[test]
+    fn sets_allow_what_no_rule_decides() {
+        let text = policy(
+            "{architectures: [x86_64], default: errno(EPERM), include: ['set:io'], rules: [\
+             {syscalls: [write], action: log}]}",
+        );
+        assert_eq!(decide(&text, Arch::X86_64, 0), Action::Allow);
+        assert_eq!(decide(&text, Arch::X86_64, 1), Action::Log);
+        assert_eq!(decide(&text, Arch::X86_64, 2), Action::Errno(1));
+        let mut policy = Policy::parse(&text).unwrap();
+        policy.include = vec!["set:oi".to_owned()];
+        assert!(policy.lower().unwrap_err().to_string().contains("did you mean `set:io`?"));
     }
 
     #[test]

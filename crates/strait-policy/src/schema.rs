@@ -8,6 +8,7 @@ use strait_abi::{Arch, Syscall};
 
 use crate::errno::errno_names;
 use crate::policy::{API_VERSION, KIND};
+use crate::sets::Set;
 
 /// The schema (draft 2020-12) as JSON text.
 pub fn schema() -> String {
@@ -53,6 +54,7 @@ fn document() -> Value {
 }
 
 fn spec() -> Value {
+    let sets: Vec<&str> = Set::ALL.iter().map(Set::name).collect();
     object(
         &["architectures", "default"],
         json!({
@@ -72,7 +74,10 @@ fn spec() -> Value {
                 "after": {"type": "string", "pattern": "^[0-9]{1,3}\\.[0-9]{1,3}$"},
                 "action": {"$ref": "#/$defs/action"},
             })),
-            "include": {"type": "array", "items": text("The name of a set of calls that are allowed.")},
+            "include": {
+            "description": "Sets of calls that are allowed where no rule decides.",
+            "type": "array", "items": {"enum": sets},
+        },
             "rules": {"type": "array", "items": {"$ref": "#/$defs/rule"}},
             "steps": {"type": "object", "additionalProperties": false},
             "recordings": {"type": "array", "items": object(&["digest", "engine", "kernel"], json!({

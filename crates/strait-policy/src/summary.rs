@@ -7,6 +7,7 @@ use strait_abi::{Arch, Syscall};
 use crate::baseline::Baseline;
 use crate::policy::Policy;
 use crate::rules::{Chain, Rules};
+use crate::sets::Set;
 
 /// What rules allow on one ABI, beside what a baseline does.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,7 +60,7 @@ impl Summary {
 
 impl Policy {
     /// The calls that `rules`, which are this policy's, let pass on some ABI, and that have no
-    /// necessity in the ledger.
+    /// necessity in the ledger; what a set of `include` has is there for the set's reason.
     pub fn excess(&self, rules: &Rules) -> BTreeSet<Syscall> {
         let passes_somewhere = |call: Syscall| {
             self.architectures.iter().any(|arch| {
@@ -69,8 +70,15 @@ impl Policy {
                 chain.is_some_and(|chain| passes(chain) != Passes::Never)
             })
         };
-        let without_reason =
-            |call: &Syscall| self.necessity.get(call).is_none_or(|reasons| reasons.is_empty());
+        let included = |call: Syscall| {
+            self.include
+                .iter()
+                .filter_map(|name| Set::from_name(name))
+                .any(|set| set.contains(call))
+        };
+        let without_reason = |call: &Syscall| {
+            self.necessity.get(call).is_none_or(|reasons| reasons.is_empty()) && !included(*call)
+        };
         Syscall::all().filter(without_reason).filter(|&call| passes_somewhere(call)).collect()
     }
 }

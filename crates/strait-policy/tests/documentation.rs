@@ -195,7 +195,7 @@ fn every_example_is_valid_by_the_schema_and_mistakes_are_not() {
         let json = json(example);
         assert_eq!(Policy::parse(&json.to_string()).unwrap(), Policy::parse(example).unwrap());
         validate(&schema, &schema, &json).unwrap_or_else(|error| panic!("{error}\n{example}"));
-        for (from, to) in [("syscalls", "syscall"), ("x86_64", "amd64"), ("allow", "permit")] {
+        for (from, to) in [("syscalls", "syscall"), ("x86_64", "amd64"), ("default", "defualt")] {
             let wrong: Value = serde_json::from_str(&json.to_string().replace(from, to)).unwrap();
             assert!(validate(&schema, &schema, &wrong).is_err(), "{from} as {to}");
             assert!(Policy::parse(&wrong.to_string()).is_err(), "{from} as {to}");

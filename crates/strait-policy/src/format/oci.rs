@@ -50,7 +50,7 @@ pub struct Machine {
     /// The runtime.
     pub runtime: Runtime,
     /// The newest kernel whose calls the runtime's libseccomp knows, if that is known: names of
-    /// newer calls are skipped as any unknown name is. libseccomp 2.5.4 knows those of 5.17.
+    /// newer calls are skipped as any unknown name is. libseccomp 2.5.4 knows those of 5.17, as Debian 12 has it those of 6.7.
     pub library: Option<KernelVersion>,
 }
 

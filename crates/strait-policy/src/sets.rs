@@ -1,0 +1,227 @@
+//! Named sets of calls, which a policy includes by name.
+//!
+//! A set says what a kind of program needs and nothing more. Sets are part of the binary: the same
+//! version of Strait gives the same policy the same meaning. A name that an ABI has not is no
+//! matter there.
+
+use strait_abi::Syscall;
+
+/// A named set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Set {
+    name: &'static str,
+    purpose: &'static str,
+    groups: &'static [Group],
+}
+
+/// Members that are in a set for the same reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Group {
+    reason: &'static str,
+    calls: &'static str,
+}
+
+impl Set {
+    /// Every set, by name.
+    pub const ALL: &[Set] = SETS;
+
+    /// The set of that name, such as `set:io`.
+    pub fn from_name(name: &str) -> Option<&'static Set> {
+        SETS.iter().find(|set| set.name == name)
+    }
+
+    /// Its name, as policies write it.
+    pub const fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// What it is for.
+    pub const fn purpose(&self) -> &'static str {
+        self.purpose
+    }
+
+    /// Its members, by the reason for which they are in it.
+    pub const fn groups(&self) -> &'static [Group] {
+        self.groups
+    }
+
+    /// Whether the call is in it.
+    pub fn contains(&self, call: Syscall) -> bool {
+        self.groups.iter().any(|group| group.calls().any(|member| member == call))
+    }
+}
+
+impl Group {
+    /// Why its members are in the set.
+    pub const fn reason(&self) -> &'static str {
+        self.reason
+    }
+
+    /// The members.
+    pub fn calls(&self) -> impl Iterator<Item = Syscall> {
+        self.calls.split_whitespace().filter_map(Syscall::from_name)
+    }
+}
+
+const fn group(reason: &'static str, calls: &'static str) -> Group {
+    Group { reason, calls }
+}
+
+const MEMORY: Group = group(
+    "memory: libc and the dynamic linker map, protect and grow it",
+    "brk mmap mmap2 mprotect munmap mremap madvise",
+);
+const ENDING: Group = group("a task must be able to end", "exit exit_group");
+const SIGNAL_RETURN: Group =
+    group("returning from signals, and restarting calls", "rt_sigreturn sigreturn restart_syscall");
+const LIBRARIES: Group = group(
+    "the dynamic linker opens, reads and maps libraries",
+    "access openat open read pread64 readv close fstat fstat64 newfstatat fstatat64 stat stat64 \
+     statx lseek _llseek fcntl fcntl64",
+);
+const EXEC: Group = group("the program is started by it", "execve");
+
+/// By name. The runtimes' sets name what the Security Profiles Operator's base profiles for
+/// runc 1.4 and crun 1.26 have (`examples/baseprofile-*.yaml`), and what runc 1.1 needs.
+const SETS: &[Set] = &[
+    Set {
+        name: "set:glibc-startup",
+        purpose: "what a program linked with glibc calls before main and after it",
+        groups: &[
+            EXEC,
+            LIBRARIES,
+            MEMORY,
+            group(
+                "thread-local storage and what glibc registers for each thread",
+                "arch_prctl set_thread_area set_tls set_tid_address set_robust_list rseq",
+            ),
+            group(
+                "limits of the stack, and random numbers for the heap",
+                "prlimit64 ugetrlimit getrandom",
+            ),
+            group("locks that libraries take while they start", "futex futex_time64"),
+            ENDING,
+            SIGNAL_RETURN,
+        ],
+    },
+    Set {
+        name: "set:io",
+        purpose: "reading and writing what is open already, and waiting for it",
+        groups: &[
+            group(
+                "reading, writing and seeking",
+                "read write readv writev pread64 pwrite64 preadv pwritev preadv2 pwritev2 lseek _llseek",
+            ),
+            group(
+                "closing, copying and describing descriptors",
+                "close close_range dup dup2 dup3 fcntl fcntl64 fstat fstat64",
+            ),
+            group("flushing", "fsync fdatasync sync_file_range sync_file_range2"),
+            group(
+                "waiting for readiness",
+                "poll ppoll ppoll_time64 select _newselect pselect6 pselect6_time64 epoll_create \
+                 epoll_create1 epoll_ctl epoll_wait epoll_pwait epoll_pwait2",
+            ),
+            group("pipes and events within a process", "pipe pipe2 eventfd eventfd2"),
+            group("copying within the kernel", "sendfile sendfile64 splice tee copy_file_range"),
+        ],
+    },
+    Set {
+        name: "set:musl-startup",
+        purpose: "what a program linked with musl calls before main and after it",
+        groups: &[
+            EXEC,
+            LIBRARIES,
+            MEMORY,
+            group(
+                "thread-local storage and the thread's id",
+                "arch_prctl set_thread_area set_tls set_tid_address",
+            ),
+            group("checking that the standard descriptors are open", "poll ppoll"),
+            ENDING,
+            SIGNAL_RETURN,
+        ],
+    },
+    Set {
+        name: "set:network-client",
+        purpose: "connecting to servers and talking to them; which kinds of sockets is for rules to say",
+        groups: &[
+            group("making and connecting sockets", "socket connect bind socketcall"),
+            group(
+                "who is on either end, and options",
+                "getsockname getpeername getsockopt setsockopt",
+            ),
+            group(
+                "sending and receiving",
+                "sendto recvfrom sendmsg recvmsg sendmmsg recvmmsg recvmmsg_time64 send recv shutdown",
+            ),
+        ],
+    },
+    Set {
+        name: "set:network-server",
+        purpose: "accepting connections, besides set:network-client",
+        groups: &[group("listening and accepting", "listen accept accept4")],
+    },
+    Set {
+        name: "set:process",
+        purpose: "starting programs and threads, waiting for them and signalling one's own",
+        groups: &[
+            group(
+                "starting tasks",
+                "clone clone3 fork vfork execve set_robust_list set_tid_address rseq",
+            ),
+            group("waiting for them", "wait4 waitid waitpid pidfd_open"),
+            group(
+                "signals",
+                "kill tgkill rt_sigaction rt_sigprocmask rt_sigpending rt_sigsuspend rt_sigtimedwait \
+                 rt_sigtimedwait_time64 rt_sigreturn sigreturn sigaltstack restart_syscall",
+            ),
+            group("who one is", "getpid getppid gettid getpgid getpgrp getsid setpgid setsid"),
+            group("locks and turns", "futex futex_time64 sched_yield"),
+            ENDING,
+        ],
+    },
+    Set {
+        name: "set:runtime-crun",
+        purpose: "what crun calls between loading the filter and the workload's exec",
+        groups: &[group(
+            "the base profile for crun 1.26",
+            "access arch_prctl brk capset chdir chmod chown close close_range dup2 execve exit_group fchdir \
+             fchown fstat fstatfs getcwd getegid geteuid getgid getuid ioctl lseek mkdirat mknodat mmap \
+             mount mprotect nanosleep newfstatat openat openat2 pivot_root prctl pselect6 read readlink \
+             rt_sigaction rt_sigprocmask set_tid_address setgroups sethostname setns setresgid setresuid \
+             setsid statfs statx symlinkat umask umount2 unshare write",
+        )],
+    },
+    Set {
+        name: "set:runtime-runc",
+        purpose: "what runc calls between loading the filter and the workload's exec",
+        groups: &[group(
+            "the base profile for runc 1.4",
+            "arch_prctl brk capget capset chdir close close_range epoll_ctl epoll_pwait execve exit_group \
+             faccessat2 fcntl fstat fstatfs futex getcwd getdents64 getpid getppid getuid mmap mprotect \
+             nanosleep newfstatat openat openat2 prctl read recvfrom rt_sigreturn sched_yield \
+             set_tid_address setgid setgroups setuid sigaltstack statx tgkill write",
+        )],
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sets_stand_in_order_and_name_calls() {
+        assert!(SETS.is_sorted_by(|one, other| one.name < other.name));
+        for set in SETS {
+            for group in set.groups {
+                for name in group.calls.split_whitespace() {
+                    assert!(Syscall::from_name(name).is_some(), "{}: {name}", set.name);
+                }
+            }
+        }
+        let io = Set::from_name("set:io").unwrap();
+        assert!(io.contains(Syscall::from_name("read").unwrap()));
+        assert!(!io.contains(Syscall::from_name("openat").unwrap()));
+    }
+}
