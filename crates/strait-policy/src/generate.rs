@@ -13,7 +13,7 @@ use crate::policy::{
     Architectures, Declared, Necessity, Observed, Policy, RecordingSource, Rule, Unknown,
 };
 use crate::principle::{PROBED, STARTS_TASKS, UNSEEN, When};
-use crate::recording::{Outcomes, Recording};
+use crate::recording::{Outcomes, Recording, Runtime};
 
 /// What a person can decide about a generated policy.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -127,6 +127,8 @@ struct Seen {
     outcomes: BTreeMap<(Syscall, Arch), Outcomes>,
     /// By call and recording.
     observed: BTreeMap<(Syscall, String), Observed>,
+    /// Whether a program with Go's runtime made calls.
+    go: bool,
 }
 
 impl Seen {
@@ -145,9 +147,10 @@ impl Seen {
             observed.recording = digest.to_owned();
             observed.arch.insert(arch);
             observed.count = Some(observed.count.unwrap_or(0).saturating_add(count));
-            let image = &recording.images()[call.image].path;
-            if !observed.images.contains(image) {
-                observed.images.push(image.clone());
+            let image = &recording.images()[call.image];
+            self.go |= image.runtime == Some(Runtime::Go);
+            if !observed.images.contains(&image.path) {
+                observed.images.push(image.path.clone());
             }
         }
         Ok(())
@@ -167,7 +170,12 @@ impl Seen {
             let on_arch =
                 |name: &str| Syscall::from_name(name).filter(|call| call.number(arch).is_some());
             for &(name, when, reason) in UNSEEN {
-                if let Some(call) = on_arch(name).filter(|_| when == When::Always || starts_tasks) {
+                let applies = match when {
+                    When::Always => true,
+                    When::Tasks => starts_tasks,
+                    When::Go => self.go,
+                };
+                if let Some(call) = on_arch(name).filter(|_| applies) {
                     answers.entry((call, arch)).or_insert((Action::Allow, Some(reason)));
                 }
             }
@@ -238,7 +246,7 @@ fn rules(answers: &Answers, architectures: &Architectures) -> Vec<Rule> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::recording::Engine;
+    use crate::recording::{Engine, Image};
     use strait_bpf::SeccompData;
 
     fn call(name: &str) -> Syscall {
@@ -246,9 +254,12 @@ mod tests {
     }
 
     /// A recording of calls that succeeded once, and of probes that answered ENOSYS.
+    fn engine() -> Engine {
+        Engine { name: "ptrace".into(), reason: "test".into() }
+    }
+
     fn recording(succeeded: &[&str], probes: &[&str], lost: u64) -> Recording {
-        let engine = Engine { name: "ptrace".into(), reason: "test".into() };
-        let mut recording = Recording::builder(engine, "6.18.44");
+        let mut recording = Recording::builder(engine(), "6.18.44");
         for name in succeeded {
             let outcomes = Outcomes { count: 1, succeeded: 1, ..Outcomes::default() };
             let nr = call(name).number(Arch::X86_64).unwrap();
@@ -298,6 +309,20 @@ mod tests {
         let policy =
             generate(&[recording(&["clone"], &[], 0)], &GenerateOptions::default()).unwrap();
         assert_eq!(decide_name(&policy, "futex"), Action::Allow);
+    }
+
+    #[test]
+    fn go_brings_what_its_runtime_does_by_timing_and_nobody_else_gets_it() {
+        let of = |runtime| {
+            let mut recording = Recording::builder(engine(), "6.18.44");
+            let image = Image { runtime, ..Image::from("/bin/x") };
+            let read = Syscall::from_name("read").unwrap().number(Arch::X86_64).unwrap();
+            let once = Outcomes { count: 1, succeeded: 1, ..Outcomes::default() };
+            recording.call(image, Arch::X86_64, read, &once);
+            generate(&[recording.build()], &GenerateOptions::default()).unwrap()
+        };
+        assert_eq!(decide_name(&of(Some(Runtime::Go)), "tgkill"), Action::Allow);
+        assert_eq!(decide_name(&of(None), "tgkill"), Action::Errno(EPERM));
     }
 
     #[test]

@@ -9,6 +9,9 @@ pub(crate) enum When {
     Always,
     /// For workloads that start tasks.
     Tasks,
+    /// For workloads with Go's runtime in them (sources: `src/runtime/os_linux.go`,
+    /// `netpoll_epoll.go` and `signal_unix.go` of the Go project).
+    Go,
 }
 
 /// Calls that a second run may need though the first did not show them, because the kernel, the
@@ -36,6 +39,19 @@ pub(crate) const UNSEEN: &[(&str, When, &str)] = &[
     ("mmap", When::Tasks, "allocators make an arena when a lock is contended"),
     ("mmap2", When::Tasks, "allocators make an arena when a lock is contended"),
     ("mprotect", When::Tasks, "allocators make an arena when a lock is contended"),
+    ("epoll_create1", When::Go, "the network poller starts with the first timer or descriptor"),
+    ("epoll_ctl", When::Go, "the network poller starts with the first timer or descriptor"),
+    ("epoll_pwait", When::Go, "an idle thread waits in the network poller"),
+    ("epoll_wait", When::Go, "an idle thread waits in the network poller"),
+    ("eventfd2", When::Go, "the network poller is woken by it"),
+    ("pipe2", When::Go, "the network poller is woken by it"),
+    ("getpid", When::Go, "a goroutine that runs for long is preempted by a signal to its thread"),
+    ("gettid", When::Go, "a new thread asks for its id"),
+    ("tgkill", When::Go, "a goroutine that runs for long is preempted by a signal to its thread"),
+    ("nanosleep", When::Go, "the scheduler's monitor sleeps in between"),
+    ("mincore", When::Go, "the size of a page is looked for at start-up"),
+    ("sigaltstack", When::Go, "a new thread sets up its signal stack"),
+    ("rt_sigprocmask", When::Go, "a new thread sets up its signal mask"),
     ("munmap", When::Tasks, "thread stacks are unmapped when their cache is full"),
 ];
 

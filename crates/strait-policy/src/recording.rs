@@ -110,12 +110,24 @@ pub struct Image {
     /// The script that it was started for, as it was named at exec, where it was for one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub script: Option<String>,
+    /// The language runtime that is linked into it, where it is one that makes calls of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<Runtime>,
+}
+
+/// A language runtime that makes calls by its own timing, which no single run shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Runtime {
+    /// Go's: its scheduler, network poller and garbage collector.
+    Go,
 }
 
 impl<T: Into<String>> From<T> for Image {
-    /// The image at a path, started for no script.
+    /// The image at a path, started for no script, with no runtime that is known.
     fn from(path: T) -> Image {
-        Image { path: path.into(), script: None }
+        Image { path: path.into(), script: None, runtime: None }
     }
 }
 
@@ -130,6 +142,9 @@ pub struct Call {
     pub arch: Arch,
     /// The number, as `seccomp_data.nr` shows it.
     pub nr: u32,
+    /// The name that the number has, for a reader; it is the number that counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// How often, and with which results.
     pub outcomes: Outcomes,
 }
@@ -407,7 +422,8 @@ impl RecordingBuilder {
                 let image = images
                     .binary_search(&image)
                     .expect("`call` puts the image of every call among the images");
-                Call { image, arch, nr, outcomes }
+                let name = arch.syscall(nr).map(|call| call.name().to_owned());
+                Call { image, arch, nr, name, outcomes }
             })
             .collect();
         Recording(File {
@@ -482,7 +498,8 @@ mod tests {
         let mut recording = builder();
         recording.command(["ls", "-l"]).name("listing").exit(Exit::Status(2));
         recording.call("/bin/ls", Arch::X86_64, 257, &outcomes(9, 7, &[(2, 2)]));
-        let script = Image { path: "/bin/sh".into(), script: Some("./start".into()) };
+        let script =
+            Image { path: "/bin/sh".into(), script: Some("./start".into()), runtime: None };
         let denied = Outcomes { denied: 2, ..Outcomes::default() };
         recording.call(script, Arch::X86_64, 1, &denied);
         recording.image("/bin/never-called").lost("stack", 3);

@@ -7,6 +7,7 @@
 mod counted;
 mod document;
 mod ending;
+mod program_file;
 mod traced;
 mod tree;
 

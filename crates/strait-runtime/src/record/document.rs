@@ -1,8 +1,12 @@
 //! From counts to the document.
 
+use std::collections::BTreeMap;
 use std::error::Error;
+use std::ffi::OsStr;
 use std::fmt::Write as _;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::ExitStatus;
 
 use strait_abi::Syscall;
@@ -11,6 +15,7 @@ use strait_policy::Recording;
 use strait_policy::recording::{Engine, Exit, Image, Outcomes, RecordingBuilder};
 
 use super::counted::Counted;
+use super::program_file;
 
 /// The recording of what was counted.
 pub(super) fn recording(engine: Engine, command: Vec<String>, counted: Counted) -> Recording {
@@ -18,8 +23,10 @@ pub(super) fn recording(engine: Engine, command: Vec<String>, counted: Counted) 
     let kernel = text(rustix::system::uname().release().to_bytes());
     let mut recording = Recording::builder(engine, kernel);
     recording.command(command);
+    let images: BTreeMap<_, _> =
+        counts.images.iter().map(|(id, image)| (id, named(image))).collect();
     for (call, outcomes) in &counts.calls {
-        let image = counts.images.get(&call.image).map_or_else(unknown, named);
+        let image = images.get(&call.image).cloned().unwrap_or_else(unknown);
         let outcomes = Outcomes {
             count: outcomes.entered,
             succeeded: outcomes.succeeded,
@@ -77,7 +84,11 @@ fn named(image: &ebpf::Image) -> Image {
     if image.path.is_empty() {
         return unknown();
     }
-    Image { path: text(&image.path), script: image.script.as_deref().map(text) }
+    Image {
+        path: text(&image.path),
+        script: image.script.as_deref().map(text),
+        runtime: program_file::runtime(Path::new(OsStr::from_bytes(&image.path))),
+    }
 }
 
 /// What could not be told apart any more.
