@@ -8,7 +8,7 @@ use strait_abi::{Arch, KernelVersion, Syscall};
 use strait_bpf::{Action, SeccompData};
 use strait_policy::baseline::docker_default;
 use strait_policy::format::oci::{self, Machine};
-use strait_policy::format::spo;
+use strait_policy::format::{seccompiler, spo};
 use strait_policy::{Policy, Rules};
 use strait_testkit::skip;
 
@@ -115,5 +115,16 @@ fn profiles_of_the_operator_are_read_and_written() {
                 Err(error) => assert!(error.to_string().contains("baseProfileName"), "{error}"),
             }
         }
+    }
+}
+
+#[test]
+fn filters_of_firecracker_are_read_and_written() {
+    let Some(text) = profile("firecracker", "firecracker-x86_64.json") else { return };
+    let threads = seccompiler::import(&text, Arch::X86_64).unwrap();
+    assert!(threads.len() >= 3);
+    for (name, imported) in threads {
+        let exported = seccompiler::export(&imported.policy, &name).unwrap();
+        assert_eq!(exported.losses, [], "{name}");
     }
 }

@@ -7,6 +7,7 @@
 pub mod bpf;
 pub mod oci;
 pub(crate) mod product;
+pub mod seccompiler;
 pub mod spo;
 
 use strait_abi::{Arch, Syscall};

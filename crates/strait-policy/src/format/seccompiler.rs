@@ -1,0 +1,335 @@
+//! JSON of seccompiler, which Firecracker and other rust-vmm programs take: filters for several
+//! threads in one file, each for one ABI.
+//!
+//! What seccompiler builds is the reference (0.5): another audit arch gets kill-process; a call gets
+//! `match_action` if one of its rules holds, or if none of them has conditions, and
+//! `mismatch_action` otherwise; x32 numbers are no calls; a name that is no call is an error.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Value as Json, json};
+use strait_abi::{Arch, Syscall};
+use strait_bpf::Action;
+
+use super::product::chain_products;
+use super::{Exported, FormatError, Imported, Note, compare};
+use crate::policy::Policy;
+use crate::raise::raise;
+use crate::rules::{Arm, Chain, Condition, Op, Rules, Table, Test, Width};
+use crate::text::{self, Fault, Fields, Node, Problem, Span, Value, nearest};
+
+/// What a file says of each thread, for one ABI.
+///
+/// # Errors
+/// If the text is no such file, or seccompiler would refuse it.
+pub fn import(text: &str, arch: Arch) -> Result<BTreeMap<String, Imported>, FormatError> {
+    let root = text::read_json(text).map_err(|fault| fault.in_text(text))?;
+    let mut threads = BTreeMap::new();
+    for entry in root.map("the file").map_err(|fault| fault.in_text(text))? {
+        let mut notes = Vec::new();
+        let filter = filter(&entry.node, arch, &mut notes).map_err(|fault| fault.in_text(text))?;
+        let mut policy = raise(&filter.rules(arch), arch.into(), filter.mismatch, None)?;
+        policy.metadata.name = Some(entry.key.to_string());
+        let place = |span: Span| Some(span.place(text));
+        let notes = notes.into_iter().map(|(span, message)| Note { place: place(span), message });
+        threads.insert(entry.key.to_string(), Imported { policy, notes: notes.collect() });
+    }
+    Ok(threads)
+}
+
+/// The policy as the filter of one thread.
+///
+/// # Errors
+/// If the policy has no meaning, or is for several ABIs.
+pub fn export(policy: &Policy, thread: &str) -> Result<Exported, FormatError> {
+    let arches: Vec<Arch> = policy.architectures.iter().collect();
+    let &[arch] = arches.as_slice() else {
+        return Err(FormatError::Inexpressible {
+            what: "a policy for several architectures".to_owned(),
+            right: "a filter of seccompiler is for one: remove the others".to_owned(),
+        });
+    };
+    let rules = policy.lower()?;
+    let mut list = Vec::new();
+    for call in Syscall::all() {
+        let chain =
+            call.number(arch).and_then(|nr| Some(rules.table(arch.audit_arch())?.chain(nr)));
+        let products =
+            chain.and_then(|chain| chain_products(chain, policy.default, None)).unwrap_or_default();
+        for product in products.iter().filter(|product| product.action == Action::Allow) {
+            let args: Option<Vec<Json>> = product.tests.iter().map(arg).collect();
+            match args {
+                Some(args) if args.is_empty() => list.push(json!({"syscall": call.name()})),
+                Some(args) => list.push(json!({"syscall": call.name(), "args": args})),
+                None => {}
+            }
+        }
+    }
+    let mismatch = match policy.default {
+        Action::KillProcess => json!("kill_process"),
+        Action::KillThread => json!("kill_thread"),
+        Action::Log => json!("log"),
+        Action::Errno(errno) => json!({"errno": errno}),
+        Action::Trace(data) => json!({"trace": data}),
+        Action::Trap(0) => json!("trap"),
+        other => {
+            return Err(FormatError::Inexpressible {
+                what: format!("the default {}", crate::action_text(other)),
+                right: "seccompiler knows kill, log, errno, trace and trap".to_owned(),
+            });
+        }
+    };
+    let file = json!({thread:
+        {"mismatch_action": mismatch, "match_action": "allow", "filter": list}});
+    let mut text =
+        serde_json::to_string_pretty(&file).expect("a value of serde_json always serializes");
+    text.push('\n');
+    let again = import(&text, arch)?;
+    let installed = match again.get(thread) {
+        Some(imported) => imported.policy.lower()?,
+        None => Rules::new(Action::KillProcess),
+    };
+    let losses = compare(&rules, &installed, &policy.architectures)?;
+    Ok(Exported { text, losses })
+}
+
+fn arg(test: &Test) -> Option<Json> {
+    let whole = test.mask() == test.width().mask();
+    let op = match test.op() {
+        Op::Eq if !whole => json!({"masked_eq": test.mask()}),
+        _ if !whole => return None,
+        Op::Eq => json!("eq"),
+        Op::Ne => json!("ne"),
+        Op::Lt => json!("lt"),
+        Op::Le => json!("le"),
+        Op::Gt => json!("gt"),
+        Op::Ge => json!("ge"),
+    };
+    let width = if test.width() == Width::W32 { "dword" } else { "qword" };
+    Some(json!({"index": test.arg(), "type": width, "op": op, "val": test.value()}))
+}
+
+/// The filter of one thread.
+struct Filter {
+    mismatch: Action,
+    matched: Action,
+    /// For each call its rules that have conditions; none are no rules at all.
+    calls: BTreeMap<Syscall, Vec<Vec<Test>>>,
+}
+
+impl Filter {
+    fn rules(&self, arch: Arch) -> Rules {
+        let mut table = Table::new(self.mismatch);
+        for (call, rules) in &self.calls {
+            let Some(nr) = call.number(arch) else { continue };
+            let chain = if rules.is_empty() {
+                Chain::from(self.matched)
+            } else {
+                let arm = |tests: &Vec<Test>| Arm {
+                    when: Condition::All(tests.iter().copied().map(Condition::Test).collect()),
+                    action: self.matched,
+                };
+                Chain { arms: rules.iter().map(arm).collect(), otherwise: self.mismatch }
+            };
+            table.set(nr, nr, chain);
+        }
+        Rules::new(Action::KillProcess).with_table(arch.audit_arch(), table)
+    }
+}
+
+fn filter(node: &Node, arch: Arch, notes: &mut Vec<(Span, String)>) -> Result<Filter, Fault> {
+    let mut fields = Fields::new(node, "a filter")?;
+    let mut either = |new: &'static str, old: &'static str| {
+        fields.take(new).or_else(|| fields.take(old)).ok_or_else(|| {
+            let of = "a filter".to_owned();
+            node.span.fault(Problem::MissingField { field: new, of })
+        })
+    };
+    let mismatch = action(either("mismatch_action", "default_action")?)?;
+    let matched_node = either("match_action", "filter_action")?;
+    let matched = action(matched_node)?;
+    if mismatch == matched {
+        return Err(matched_node.span.fault(Problem::Unsupported {
+            what: "one action for what matches and what does not",
+            right: "seccompiler refuses it: make them differ",
+        }));
+    }
+    let mut calls: BTreeMap<Syscall, Vec<Vec<Test>>> = BTreeMap::new();
+    let mut always: BTreeSet<Syscall> = BTreeSet::new();
+    for node in fields.need("filter")?.list("filter")? {
+        let mut rule = Fields::new(node, "a rule")?;
+        let name_node = rule.need("syscall")?;
+        let name = name_node.text("syscall")?;
+        let call = Syscall::from_name(name).filter(|call| call.number(arch).is_some());
+        let call = call.ok_or_else(|| {
+            let known = Syscall::all().filter(|call| call.number(arch).is_some());
+            name_node.span.fault(Problem::UnknownName {
+                what: "system call",
+                name: name.to_owned(),
+                nearest: nearest(name, known.map(Syscall::name)),
+            })
+        })?;
+        let conditions = calls.entry(call).or_default();
+        match rule.take("args").filter(|args| args.value != Value::Null) {
+            Some(args) => {
+                let tests: Result<Vec<Test>, Fault> = args.list("args")?.iter().map(test).collect();
+                conditions.push(tests?);
+            }
+            None => drop(always.insert(call)),
+        }
+        if always.contains(&call) && !conditions.is_empty() {
+            let message = format!(
+                "`{name}` stands with conditions and without: seccompiler then asks for the conditions"
+            );
+            notes.push((name_node.span, message));
+        }
+        rule.take("comment");
+        rule.finish()?;
+    }
+    fields.finish()?;
+    Ok(Filter { mismatch, matched, calls })
+}
+
+fn test(node: &Node) -> Result<Test, Fault> {
+    let mut fields = Fields::new(node, "args")?;
+    let index = fields.need("index")?.u64("index")?;
+    let width = match fields.need("type")?.text("type")? {
+        "dword" => Width::W32,
+        "qword" => Width::W64,
+        other => {
+            return Err(node.span.fault(Problem::UnknownName {
+                what: "type",
+                name: other.to_owned(),
+                nearest: nearest(other, ["dword", "qword"]),
+            }));
+        }
+    };
+    let value = fields.need("val")?.u64("val")? & width.mask();
+    let op_node = fields.need("op")?;
+    let (op, mask) = match &op_node.value {
+        Value::Map(_) => {
+            let mut masked = Fields::new(op_node, "op")?;
+            let mask = masked.need("masked_eq")?.u64("masked_eq")?;
+            masked.finish()?;
+            (Op::Eq, mask & width.mask())
+        }
+        _ => {
+            const OPS: &[(&str, Op)] = &[
+                ("eq", Op::Eq),
+                ("ne", Op::Ne),
+                ("lt", Op::Lt),
+                ("le", Op::Le),
+                ("gt", Op::Gt),
+                ("ge", Op::Ge),
+            ];
+            let name = op_node.text("op")?;
+            let op = OPS.iter().find(|(known, _)| *known == name).ok_or_else(|| {
+                op_node.span.fault(Problem::UnknownName {
+                    what: "operator",
+                    name: name.to_owned(),
+                    nearest: nearest(name, OPS.iter().map(|(name, _)| *name)),
+                })
+            })?;
+            (op.1, width.mask())
+        }
+    };
+    fields.take("comment");
+    fields.finish()?;
+    let index = u8::try_from(index).unwrap_or(u8::MAX);
+    Test::new(index, width, mask, op, value & mask).map_err(|error| {
+        node.span.fault(Problem::Invalid {
+            what: "argument index",
+            value: index.to_string(),
+            right: error.to_string(),
+        })
+    })
+}
+
+fn action(node: &Node) -> Result<Action, Fault> {
+    if let Value::Map(_) = node.value {
+        let mut fields = Fields::new(node, "an action")?;
+        let data = |node: &Node, field| Ok(u32::try_from(node.u64(field)? & 0xffff).unwrap_or(0));
+        let action = match (fields.take("errno"), fields.take("trace")) {
+            (Some(errno), None) => Action::Errno(0).raw() | data(errno, "errno")?,
+            (None, Some(trace)) => Action::Trace(0).raw() | data(trace, "trace")?,
+            _ => {
+                return Err(node
+                    .span
+                    .fault(Problem::MissingField { field: "errno", of: "an action".into() }));
+            }
+        };
+        fields.finish()?;
+        return Ok(Action::from_raw(action));
+    }
+    const ACTIONS: &[(&str, Action)] = &[
+        ("allow", Action::Allow),
+        ("kill_process", Action::KillProcess),
+        ("kill_thread", Action::KillThread),
+        ("log", Action::Log),
+        ("trap", Action::Trap(0)),
+    ];
+    let name = node.text("action")?;
+    let action = ACTIONS.iter().find(|(known, _)| *known == name).ok_or_else(|| {
+        node.span.fault(Problem::UnknownName {
+            what: "action",
+            name: name.to_owned(),
+            nearest: nearest(name, ACTIONS.iter().map(|(name, _)| *name)),
+        })
+    })?;
+    Ok(action.1)
+}
+
+#[cfg(test)]
+mod tests {
+    use strait_bpf::SeccompData;
+
+    use super::*;
+
+    const FILE: &str = r#"{
+        "vmm": {"default_action": "trap", "filter_action": "allow", "filter": [
+            {"syscall": "read", "comment": "always"},
+            {"syscall": "socket", "args": [
+                {"index": 0, "type": "dword", "op": "eq", "val": 1},
+                {"index": 1, "type": "qword", "op": {"masked_eq": 255}, "val": 769}]},
+            {"syscall": "socket", "args": [{"index": 0, "type": "dword", "op": "gt", "val": 40}]}]},
+        "api": {"mismatch_action": {"errno": 5}, "match_action": "allow", "filter": []}
+    }"#;
+
+    #[test]
+    fn threads_are_read_and_written() {
+        let threads = import(FILE, Arch::X86_64).unwrap();
+        assert_eq!(threads.keys().collect::<Vec<_>>(), ["api", "vmm"]);
+        let policy = &threads["vmm"].policy;
+        let rules = policy.lower().unwrap();
+        let decide = |nr, args| {
+            let arch = Arch::X86_64.audit_arch();
+            rules.decide(&SeccompData { nr, arch, instruction_pointer: 0, args })
+        };
+        assert_eq!(decide(0, [0; 6]), Action::Allow);
+        assert_eq!(decide(41, [1 | 1 << 32, 0x101, 0, 0, 0, 0]), Action::Allow);
+        assert_eq!(decide(41, [1, 0x102, 0, 0, 0, 0]), Action::Trap(0));
+        assert_eq!(decide(41, [41, 0, 0, 0, 0, 0]), Action::Allow);
+        assert_eq!(decide(0x4000_0000, [0; 6]), Action::Trap(0));
+        assert_eq!(threads["api"].policy.default, Action::Errno(5));
+        let exported = export(policy, "vmm").unwrap();
+        assert_eq!(exported.losses, []);
+        let again = import(&exported.text, Arch::X86_64).unwrap();
+        let decision = |policy: &Policy| policy.lower().unwrap().decision().unwrap();
+        assert_eq!(decision(&again["vmm"].policy), decision(policy));
+    }
+
+    #[test]
+    fn what_seccompiler_refuses_is_refused() {
+        for (from, to, message) in [
+            ("\"read\"", "\"raed\"", "did you mean `read`?"),
+            ("\"read\"", "\"socketcall\"", "no known system call"),
+            ("\"trap\"", "\"allow\"", "make them differ"),
+            ("\"dword\"", "\"word\"", "did you mean `dword`?"),
+            ("\"index\": 0", "\"index\": 6", "no argument 6"),
+            ("\"comment\"", "\"remark\"", "no field"),
+        ] {
+            let error = import(&FILE.replacen(from, to, 1), Arch::X86_64).unwrap_err();
+            assert!(error.to_string().contains(message), "{error}");
+        }
+    }
+}
