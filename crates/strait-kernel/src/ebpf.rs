@@ -422,6 +422,11 @@ impl Recorder {
     }
 }
 
+/// The ids of all eBPF programs that the kernel has now; none where it does not say.
+pub fn loaded_programs() -> Vec<u32> {
+    aya::programs::loaded_programs().filter_map(|program| Some(program.ok()?.id())).collect()
+}
+
 impl Image {
     fn from_key(key: &ImageKey) -> Image {
         let names: Vec<&[u8]> =

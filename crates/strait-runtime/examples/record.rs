@@ -1,30 +1,24 @@
-//! Records a command and prints what it called: `cargo run --example record -- [ebpf|ptrace] CMD…`.
+//! Records a command into a file: `record auto|ebpf|ptrace FILE CMD…`.
+
 use std::error::Error;
-use std::ffi::OsString;
+use std::{env, fs};
 
 use strait_kernel::command::Command;
 use strait_runtime::record::{Choice, Request, Target, start};
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let mut args: Vec<OsString> = std::env::args_os().skip(1).collect();
-    let engine = match args.first().and_then(|arg| arg.to_str()) {
+    let mut words = env::args_os().skip(1);
+    let usage = "usage: record auto|ebpf|ptrace FILE CMD…";
+    let engine = match words.next().ok_or(usage)?.to_str() {
+        Some("auto") => Choice::Auto,
         Some("ebpf") => Choice::Ebpf,
         Some("ptrace") => Choice::Ptrace,
-        _ => Choice::Auto,
+        _ => return Err(usage.into()),
     };
-    if engine != Choice::Auto {
-        args.remove(0);
-    }
-    let program = args.remove(0);
-    let command = Command::new(&program, args)?;
+    let file = words.next().ok_or(usage)?;
+    let command = Command::new(&words.next().ok_or(usage)?, words)?;
     let target = Target::Command { command: &command, enforcement: None };
-    let running = start(&Request { target, engine, duration: None })?;
-    let recording = running.wait()?;
-    eprintln!("{:?} {:?} {:?}", recording.engine(), recording.completeness(), recording.exit());
-    for call in recording.calls() {
-        let image = &recording.images()[call.image];
-        let name = call.syscall().map_or(call.nr.to_string(), |call| call.name().to_owned());
-        eprintln!("{image:?} {} {name} {:?}", call.arch, call.outcomes);
-    }
+    let recording = start(&Request { target, engine, duration: None })?.wait()?;
+    fs::write(file, recording.to_json())?;
     Ok(())
 }

@@ -15,6 +15,14 @@ pub fn program() -> PathBuf {
     built("strait-victim")
 }
 
+/// The program that counts the calls that it makes; what it can be told is in `src/bin/caller.rs`.
+///
+/// # Panics
+/// If it cannot be built.
+pub fn caller() -> PathBuf {
+    built("strait-caller")
+}
+
 /// The file of a program of this crate, built when it is first asked for.
 ///
 /// # Panics

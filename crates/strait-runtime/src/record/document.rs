@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::ffi::OsStr;
 use std::fmt::Write as _;
+use std::ops::RangeInclusive;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
@@ -16,6 +17,11 @@ use strait_policy::recording::{Engine, Exit, Image, Outcomes, RecordingBuilder};
 
 use super::counted::Counted;
 use super::program_file;
+
+/// What the kernel says to itself of a call that a signal has interrupted, ERESTARTSYS to
+/// ERESTART_RESTARTBLOCK (include/linux/errno.h). The program never gets to see these: the call is
+/// made again, and counted again, or returns EINTR. So they are no results.
+const RESTARTS: RangeInclusive<u16> = 512..=516;
 
 /// The recording of what was counted.
 pub(super) fn recording(engine: Engine, command: Vec<String>, counted: Counted) -> Recording {
@@ -30,7 +36,12 @@ pub(super) fn recording(engine: Engine, command: Vec<String>, counted: Counted) 
         let outcomes = Outcomes {
             count: outcomes.entered,
             succeeded: outcomes.succeeded,
-            errnos: outcomes.errnos.clone(),
+            errnos: outcomes
+                .errnos
+                .iter()
+                .filter(|(errno, _)| !RESTARTS.contains(errno))
+                .map(|(&errno, &count)| (errno, count))
+                .collect(),
             denied: outcomes.denied,
         };
         recording.call(image, call.arch, call.nr, &outcomes);

@@ -1,0 +1,583 @@
+//! Recordings against what the recorded program itself counted, on the running kernel.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{self, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, geteuid, kill_process, kill_process_group};
+use strait_abi::Arch;
+use strait_bpf::{Action, Program};
+use strait_kernel::child::Confinement;
+use strait_kernel::command::{Command, Stream};
+use strait_kernel::ebpf::loaded_programs;
+use strait_kernel::seccomp::LoadOptions;
+use strait_policy::Recording;
+use strait_policy::recording::{Exit, Outcomes};
+use strait_runtime::record::{Choice, RecordError, Request, Running, Target, start};
+use strait_testkit::{skip, victim};
+
+/// By arch name and number.
+type Calls = BTreeMap<(String, u32), Outcomes>;
+
+/// Whether eBPF is to be had here; says so if not.
+fn ebpf(test: &str) -> bool {
+    if geteuid().is_root() {
+        return true;
+    }
+    skip(test, "eBPF takes root");
+    false
+}
+
+/// The engines that this machine has.
+fn engines(test: &str) -> Vec<Choice> {
+    if ebpf(test) { vec![Choice::Ebpf, Choice::Ptrace] } else { vec![Choice::Ptrace] }
+}
+
+fn begin(
+    program: &Path,
+    arguments: &[&str],
+    engine: Choice,
+    confinement: Option<Confinement<'_>>,
+) -> (Result<Running, RecordError>, File) {
+    let (output, theirs) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
+    let arguments = arguments.iter().map(OsString::from);
+    let command =
+        Command::new(program.as_os_str(), arguments).unwrap().redirect(Stream::Stdout, theirs);
+    let target = Target::Command { command: &command, confinement };
+    let running = start(&Request { target, engine, duration: None });
+    (running, File::from(output))
+}
+
+/// Records the caller; what was recorded, and what it says.
+fn record(arguments: &str, engine: Choice) -> (Recording, Calls) {
+    let arguments: Vec<&str> = arguments.split(' ').collect();
+    let (running, output) = begin(&victim::caller(), &arguments, engine, None);
+    let recording = running.unwrap().wait().unwrap();
+    (recording, said(output))
+}
+
+/// What callers printed, added up.
+fn said(mut output: File) -> Calls {
+    let mut text = String::new();
+    output.read_to_string(&mut text).unwrap();
+    let mut calls = Calls::new();
+    for line in text.lines().filter(|&line| line != "ready") {
+        let words: Vec<&str> = line.split(' ').collect();
+        let number = |at: usize| words[at].parse::<u64>().unwrap();
+        let errnos = words[5..].iter().map(|word| {
+            let (errno, count) = word.split_once('=').unwrap();
+            (errno.parse().unwrap(), count.parse().unwrap())
+        });
+        let outcomes = Outcomes {
+            count: number(2),
+            succeeded: number(3),
+            denied: number(4),
+            errnos: errnos.collect(),
+        };
+        calls
+            .entry((words[0].to_owned(), u32::try_from(number(1)).unwrap()))
+            .or_default()
+            .add(&outcomes);
+    }
+    assert!(!calls.is_empty());
+    calls
+}
+
+/// What was recorded of the calls that `said` has, of all images.
+fn recorded(recording: &Recording, said: &Calls) -> Calls {
+    let mut calls = Calls::new();
+    for call in recording.calls() {
+        let key = (call.arch.name().to_owned(), call.nr);
+        if said.contains_key(&key) {
+            calls.entry(key).or_default().add(&call.outcomes);
+        }
+    }
+    calls
+}
+
+/// Every engine says exactly what the program says.
+fn exact(test: &str, arguments: &str) {
+    for engine in engines(test) {
+        let (recording, said) = record(arguments, engine);
+        assert_eq!(recorded(&recording, &said), said, "{engine:?}");
+        assert!(!recording.completeness().is_lossy(), "{:?}", recording.completeness());
+        assert_eq!(recording.exit(), Some(Exit::Status(0)));
+    }
+}
+
+#[test]
+fn results_and_errnos() {
+    exact("results_and_errnos", "table 7");
+}
+
+#[test]
+fn numbers_that_no_table_has() {
+    exact("numbers_that_no_table_has", "odd 3");
+}
+
+#[test]
+fn calls_of_another_abi() {
+    if Arch::NATIVE != Some(Arch::X86_64) {
+        return skip("calls_of_another_abi", "int $0x80 is of x86_64");
+    }
+    exact("calls_of_another_abi", "compat 11 table 2");
+}
+
+#[test]
+fn threads() {
+    exact("threads", "threads 16 50");
+}
+
+#[test]
+fn vfork_and_exec() {
+    exact("vfork_and_exec", "table 3 spawn table,2,threads,2,2");
+}
+
+#[test]
+fn exec_in_place() {
+    exact("exec_in_place", "table 3 exec table,2");
+}
+
+#[test]
+fn exec_by_a_thread() {
+    exact("exec_by_a_thread", "table 3 thread-exec table,2,threads,3,3");
+}
+
+#[test]
+fn a_daemon_is_waited_for() {
+    exact("a_daemon_is_waited_for", "table 1 daemon 9");
+}
+
+#[test]
+fn a_call_that_never_returns() {
+    exact("a_call_that_never_returns", "killed killed");
+}
+
+#[test]
+fn two_thousand_short_children() {
+    if ebpf("two_thousand_short_children") {
+        let (recording, said) = record("children 2000 3", Choice::Ebpf);
+        assert_eq!(recorded(&recording, &said), said);
+        assert!(!recording.completeness().is_lossy(), "{:?}", recording.completeness());
+    }
+    let (recording, said) = record("children 200 3", Choice::Ptrace);
+    assert_eq!(recorded(&recording, &said), said);
+}
+
+#[test]
+fn engines_agree_on_everything_of_a_program() {
+    let test = "engines_agree_on_everything_of_a_program";
+    if !ebpf(test) {
+        return;
+    }
+    let by = |engine| {
+        let (running, _output) = begin(Path::new("/bin/ls"), &["-la", "/"], engine, None);
+        running.unwrap().wait().unwrap()
+    };
+    let (one, other) = (by(Choice::Ebpf), by(Choice::Ptrace));
+    assert_eq!(one.images(), other.images());
+    assert_eq!(one.calls(), other.calls());
+    assert!(one.calls().len() > 15);
+}
+
+#[test]
+fn denials_of_a_filter_that_the_program_loads() {
+    if !ebpf("denials_of_a_filter_that_the_program_loads") {
+        return;
+    }
+    let (recording, said) = record("filter 5", Choice::Ebpf);
+    assert_eq!(recorded(&recording, &said), said);
+    assert!(recording.completeness().filter_active);
+    // ptrace sees calls before a filter does, and says so.
+    let (recording, _) = record("filter 5", Choice::Ptrace);
+    assert!(recording.completeness().filter_active);
+    assert_eq!(recording.completeness().blind_spots.len(), 1);
+}
+
+/// The denials of a confined run are counted by either engine, for every way to deny that lets the
+/// program go on.
+#[test]
+fn denials_of_a_confined_run() {
+    let getpgrp = 111;
+    let text = format!(
+        "ld [0]\njeq #{getpgrp}, deny, allow\nallow: ret #0x7fff0000\ndeny: ret #{:#x}",
+        Action::Errno(1).raw()
+    );
+    let program = Program::assemble(&text).unwrap();
+    for engine in engines("denials_of_a_confined_run") {
+        let confinement =
+            Confinement { program: &program, options: LoadOptions::default(), gate: None };
+        let (running, _output) =
+            begin(&victim::program(), &["call", "111", "call", "111"], engine, Some(confinement));
+        let recording = running.unwrap().wait().unwrap();
+        let denied: Vec<_> =
+            recording.calls().iter().filter(|call| call.outcomes.denied > 0).collect();
+        assert_eq!(denied.len(), 1, "{engine:?}");
+        assert_eq!((denied[0].nr, denied[0].outcomes.denied), (getpgrp, 2), "{engine:?}");
+        assert_eq!(denied[0].outcomes.count, 0, "{engine:?}");
+    }
+}
+
+/// A program of one instruction or two, without any library.
+fn assemble(folder: &Path, name: &str, source: &str, flags: &[&str]) -> Option<std::path::PathBuf> {
+    let (file, program) = (folder.join(format!("{name}.s")), folder.join(name));
+    fs::write(&file, source).unwrap();
+    let status = process::Command::new("gcc")
+        .args(["-nostdlib", "-static", "-o"])
+        .args([&program, &file])
+        .args(flags)
+        .stderr(Stdio::null())
+        .status();
+    status.is_ok_and(|status| status.success()).then_some(program)
+}
+
+#[test]
+fn a_program_that_dies_by_its_first_call() {
+    let test = "a_program_that_dies_by_its_first_call";
+    let folder = tempfile::tempdir().unwrap();
+    let source = ".globl _start\n_start: mov $231, %eax\nmov $7, %edi\nsyscall\n";
+    let Some(program) = assemble(folder.path(), "exits", source, &[]) else {
+        return skip(test, "gcc is not there");
+    };
+    for engine in engines(test) {
+        let (running, _output) = begin(&program, &[], engine, None);
+        let recording = running.unwrap().wait().unwrap();
+        assert_eq!(recording.exit(), Some(Exit::Status(7)));
+        let [call] = recording.calls() else { panic!("{:?}", recording.calls()) };
+        assert_eq!((call.arch, call.nr, call.outcomes.count), (Arch::X86_64, 231, 1));
+    }
+}
+
+#[test]
+fn a_32_bit_program() {
+    let test = "a_32_bit_program";
+    let folder = tempfile::tempdir().unwrap();
+    // Ten times getppid, then exit.
+    let source = ".globl _start\n_start: mov $10, %esi\n1: mov $64, %eax\nint $0x80\n\
+                  dec %esi\njnz 1b\nmov $1, %eax\nmov $3, %ebx\nint $0x80\n";
+    let Some(program) = assemble(folder.path(), "small", source, &["-m32"]) else {
+        return skip(test, "gcc -m32 does not work (gcc-multilib)");
+    };
+    for engine in engines(test) {
+        let (running, _output) = begin(&program, &[], engine, None);
+        let recording = running.unwrap().wait().unwrap();
+        assert_eq!(recording.exit(), Some(Exit::Status(3)), "{engine:?}");
+        let calls: Vec<_> = recording
+            .calls()
+            .iter()
+            .map(|call| (call.arch, call.nr, call.outcomes.count))
+            .collect();
+        assert_eq!(calls, [(Arch::I386, 1, 1), (Arch::I386, 64, 10)], "{engine:?}");
+    }
+}
+
+#[test]
+fn scripts_and_strange_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let name = OsString::from_vec(b"new\nline \xff".to_vec());
+    let program = folder.path().join(&name);
+    fs::copy(victim::caller(), &program).unwrap();
+    let script = folder.path().join("script");
+    fs::write(&script, "#!/bin/sh\nexit 4\n").unwrap();
+    let mode = <fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o755);
+    fs::set_permissions(&script, mode).unwrap();
+    for engine in engines("scripts_and_strange_names") {
+        let (running, _output) = begin(&program, &["table", "1"], engine, None);
+        let recording = running.unwrap().wait().unwrap();
+        let [image] = recording.images() else { panic!("{:?}", recording.images()) };
+        assert!(image.path.ends_with(r"/new\x0aline \xff"), "{engine:?}: {}", image.path);
+
+        let (running, _output) = begin(&script, &[], engine, None);
+        let recording = running.unwrap().wait().unwrap();
+        let [image] = recording.images() else { panic!("{:?}", recording.images()) };
+        assert!(image.path.ends_with("sh"), "{engine:?}: {}", image.path);
+        assert_eq!(image.script.as_deref(), script.to_str(), "{engine:?}");
+    }
+}
+
+#[test]
+fn two_recorders_at_once() {
+    for engine in engines("two_recorders_at_once") {
+        let (left, left_output) = begin(&victim::caller(), &["table", "20"], engine, None);
+        let (right, right_output) = begin(&victim::caller(), &["threads", "4", "30"], engine, None);
+        let (left, right) = (left.unwrap(), right.unwrap());
+        let (left, right) = (left.wait().unwrap(), right.wait().unwrap());
+        let (left_said, right_said) = (said(left_output), said(right_output));
+        assert_eq!(recorded(&left, &left_said), left_said, "{engine:?}");
+        assert_eq!(recorded(&right, &right_said), right_said, "{engine:?}");
+    }
+}
+
+#[test]
+fn what_cannot_be_run_is_said() {
+    for engine in engines("what_cannot_be_run_is_said") {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("empty");
+        fs::write(&file, "no program").unwrap();
+        let mode = <fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o755);
+        fs::set_permissions(&file, mode).unwrap();
+        let (running, _output) = begin(&file, &[], engine, None);
+        assert_eq!(running.unwrap_err().exit_status(), 126, "{engine:?}");
+    }
+}
+
+/// A process that runs already is recorded with all its threads, and left alone afterwards.
+#[test]
+fn a_running_process() {
+    for engine in engines("a_running_process") {
+        let mut caller = process::Command::new(victim::caller())
+            .arg("loop")
+            .stdout(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .unwrap();
+        let mut output = BufReader::new(caller.stdout.take().unwrap());
+        let mut line = String::new();
+        output.read_line(&mut line).unwrap();
+        let pid = Pid::from_child(&caller);
+        let request = Request {
+            target: Target::Process(pid),
+            engine,
+            duration: Some(Duration::from_millis(300)),
+        };
+        let recording = start(&request).unwrap().wait().unwrap();
+        assert!(recording.completeness().interrupted);
+        assert!(caller.try_wait().unwrap().is_none(), "{engine:?}: it goes on");
+        kill_process(pid, Signal::TERM).unwrap();
+        line.clear();
+        output.read_line(&mut line).unwrap();
+        assert!(caller.wait().unwrap().success());
+        let made: u64 = line.split(' ').nth(2).unwrap().parse().unwrap();
+        let seen = recording.calls().iter().find(|call| call.nr == 110).unwrap();
+        assert!(seen.outcomes.count > 0 && seen.outcomes.count < made, "{engine:?}");
+        // The last one may be under way.
+        assert!(seen.outcomes.count - seen.outcomes.succeeded <= 1, "{engine:?}");
+        assert!(seen.outcomes.errnos.is_empty(), "{engine:?}");
+    }
+}
+
+/// A process that records the caller in its endless loop, in a process group of its own. Recorder
+/// and caller end with it.
+struct Recorder {
+    process: process::Child,
+    output: BufReader<process::ChildStdout>,
+}
+
+impl Recorder {
+    fn new(engine: Choice, file: &Path) -> Recorder {
+        let mut process = process::Command::new(example())
+            .arg(if engine == Choice::Ebpf { "ebpf" } else { "ptrace" })
+            .arg(file)
+            .arg(victim::caller())
+            .arg("loop")
+            .stdout(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .unwrap();
+        let mut output = BufReader::new(process.stdout.take().unwrap());
+        line_with(&mut output, "ready");
+        Recorder { process, output }
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_child(&self.process)
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        let _ = kill_process_group(self.pid(), Signal::KILL);
+        let _ = self.process.wait();
+    }
+}
+
+/// The example that records into a file, built like the victims.
+fn example() -> std::path::PathBuf {
+    let status = process::Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        .args(["build", "--quiet", "--package", "strait-runtime", "--example", "record"])
+        .args(if cfg!(debug_assertions) { None } else { Some("--release") })
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .status();
+    assert!(status.unwrap().success());
+    let test = std::env::current_exe().unwrap();
+    let built = test.ancestors().map(|folder| folder.join("examples/record"));
+    built.into_iter().find(|example| example.exists()).unwrap()
+}
+
+/// Reads until a line has what is asked for, and gives it.
+fn line_with(output: &mut impl BufRead, what: &str) -> String {
+    let mut line = String::new();
+    while output.read_line(&mut line).unwrap() > 0 {
+        if let Some(at) = line.find(what) {
+            return line[at..].trim().to_owned();
+        }
+        line.clear();
+    }
+    panic!("no line with {what}");
+}
+
+#[test]
+fn an_interrupted_recording_is_whole_up_to_then() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("recording");
+    for engine in engines("an_interrupted_recording_is_whole_up_to_then") {
+        let mut recorder = Recorder::new(engine, &file);
+        kill_process(recorder.pid(), Signal::INT).unwrap();
+        let caller = line_with(&mut recorder.output, "x86_64 110 ");
+        assert!(recorder.process.wait().unwrap().success());
+        let recording = Recording::from_json(&fs::read_to_string(&file).unwrap()).unwrap();
+        let seen = recording.calls().iter().find(|call| call.nr == 110).unwrap();
+        assert_eq!(caller, format!("x86_64 110 {0} {0} 0", seen.outcomes.count), "{engine:?}");
+        assert!(recording.completeness().interrupted);
+        assert_eq!(recording.exit(), Some(Exit::Status(0)));
+    }
+}
+
+#[test]
+fn a_killed_recorder_leaves_the_workload_running() {
+    let test = "a_killed_recorder_leaves_the_workload_running";
+    let folder = tempfile::tempdir().unwrap();
+    for engine in engines(test) {
+        let mut recorder = Recorder::new(engine, &folder.path().join("recording"));
+        let caller = child_of(recorder.pid());
+        let programs = programs_of(recorder.pid());
+        assert_eq!(programs.is_empty(), engine == Choice::Ptrace);
+        recorder.process.kill().unwrap();
+        recorder.process.wait().unwrap();
+        let status = format!("/proc/{}/status", caller.as_raw_nonzero());
+        let status = fs::read_to_string(status).unwrap();
+        let field = |name: &str| {
+            status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned()
+        };
+        assert_eq!(field("TracerPid:"), "0", "{engine:?}");
+        assert!(!field("State:").starts_with(['t', 'T']), "{engine:?}: {}", field("State:"));
+        // It runs, or it would not say this.
+        kill_process(caller, Signal::TERM).unwrap();
+        line_with(&mut recorder.output, "x86_64 110 ");
+        // The kernel frees programs a moment after the last descriptor has gone.
+        while programs.iter().any(|id| loaded_programs().contains(id)) {
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+/// The one child of a process.
+fn child_of(pid: Pid) -> Pid {
+    for entry in fs::read_dir("/proc").unwrap().flatten() {
+        let Ok(stat) = fs::read_to_string(entry.path().join("stat")) else { continue };
+        let after = stat.rsplit_once(") ").unwrap().1;
+        if after.split(' ').nth(1) == Some(&pid.as_raw_nonzero().to_string()) {
+            return Pid::from_raw(entry.file_name().to_str().unwrap().parse().unwrap()).unwrap();
+        }
+    }
+    panic!("no child");
+}
+
+/// The ids of the eBPF programs that a process has descriptors of.
+fn programs_of(pid: Pid) -> Vec<u32> {
+    let mut programs = Vec::new();
+    for entry in fs::read_dir(format!("/proc/{}/fdinfo", pid.as_raw_nonzero())).unwrap() {
+        let text = fs::read_to_string(entry.unwrap().path()).unwrap();
+        let id = text.lines().find_map(|line| line.strip_prefix("prog_id:"));
+        programs.extend(id.map(|id| id.trim().parse::<u32>().unwrap()));
+    }
+    programs
+}
+
+#[test]
+fn an_unprivileged_user_gets_ptrace_and_the_reason() {
+    let test = "an_unprivileged_user_gets_ptrace_and_the_reason";
+    if std::env::var_os("STRAIT_TEST_RECORDS").is_some() {
+        let command = Command::new(OsStr::new("/bin/true"), []).unwrap();
+        let target = Target::Command { command: &command, confinement: None };
+        let request = Request { target, engine: Choice::Auto, duration: None };
+        let recording = start(&request).unwrap().wait().unwrap();
+        println!("engine {} {}", recording.engine().name, recording.calls().len());
+        println!("reason {}", recording.engine().reason);
+        return;
+    }
+    if !geteuid().is_root() {
+        return skip(test, "it takes root to be somebody else");
+    }
+    // Nobody may enter the folder that the test is in.
+    let folder = tempfile::Builder::new()
+        .permissions(<fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o755))
+        .tempdir()
+        .unwrap();
+    let copy = folder.path().join("test");
+    fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
+    let mut recorder = process::Command::new(copy)
+        .args(["--exact", test, "--nocapture", "--test-threads", "1"])
+        .env("STRAIT_TEST_RECORDS", "")
+        .current_dir("/")
+        .stdout(Stdio::piped())
+        .uid(65534)
+        .gid(65534)
+        .spawn()
+        .unwrap();
+    let mut output = BufReader::new(recorder.stdout.take().unwrap());
+    let engine = line_with(&mut output, "engine ");
+    assert!(engine.starts_with("engine ptrace "), "{engine}");
+    assert!(!engine.ends_with(" 0"), "{engine}");
+    let reason = line_with(&mut output, "reason ");
+    assert!(reason.contains("CAP_BPF"), "{reason}");
+    recorder.wait().unwrap();
+    // Auto takes eBPF where it is to be had.
+    let (running, _output) = begin(&victim::caller(), &["table", "1"], Choice::Auto, None);
+    let recording = running.unwrap().wait().unwrap();
+    assert_eq!(recording.engine().name, "ebpf");
+}
+
+/// A cgroup is recorded from outside, until it is empty.
+#[test]
+fn a_cgroup() {
+    let test = "a_cgroup";
+    if !ebpf(test) {
+        return;
+    }
+    let mounts = fs::read_to_string("/proc/mounts").unwrap();
+    let Some(root) = mounts
+        .lines()
+        .map(|line| line.split(' ').collect::<Vec<_>>())
+        .find(|fields| fields[2] == "cgroup2")
+        .map(|fields| fields[1].to_owned())
+    else {
+        return skip(test, "no version 2 cgroup hierarchy is mounted");
+    };
+    let cgroup = Path::new(&root).join(format!("strait-test-{}", process::id()));
+    if let Err(error) = fs::create_dir(&cgroup) {
+        return skip(test, &format!("{} cannot be made: {error}", cgroup.display()));
+    }
+    let target = Target::Cgroup(cgroup.clone());
+    let running = start(&Request { target, engine: Choice::Ebpf, duration: None }).unwrap();
+    let procs = cgroup.join("cgroup.procs");
+    let inside = thread::spawn(move || {
+        // A shell that enters the cgroup before it becomes the caller.
+        let script = format!("echo $$ > {} && exec \"$0\" table 5 threads 3 4", procs.display());
+        let caller = process::Command::new("/bin/sh")
+            .args(["-c", &script])
+            .arg(victim::caller())
+            .output()
+            .unwrap();
+        assert!(caller.status.success());
+    });
+    let recording = running.wait().unwrap();
+    inside.join().unwrap();
+    fs::remove_dir(&cgroup).unwrap();
+    let count = |nr| -> u64 {
+        let calls = recording.calls().iter().filter(|call| call.nr == nr);
+        calls.map(|call| call.outcomes.count).sum()
+    };
+    // The shell asks for its parent too; getpgrp and the errors are the caller's alone.
+    assert_eq!(count(111), 5);
+    assert_eq!(count(81), 5);
+    assert!(count(110) >= 5 + 3 * 4);
+    assert!(!recording.completeness().interrupted);
+}
