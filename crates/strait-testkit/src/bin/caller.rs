@@ -277,9 +277,12 @@ fn endless() {
     }
     println!("ready");
     let mut count = 0;
-    while !ENDED.load(Ordering::Relaxed) {
+    loop {
         call(CALL, [0; 6]).unwrap();
         count += 1;
+        if ENDED.load(Ordering::Relaxed) {
+            break;
+        }
     }
     print("x86_64", CALL, count, count, 0, &[]);
 }
