@@ -13,13 +13,15 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, geteuid, kill_process, kill_process_group};
 use strait_abi::Arch;
-use strait_bpf::{Action, Program};
-use strait_kernel::child::Confinement;
+use strait_bpf::Action;
+use strait_compiler::Options;
 use strait_kernel::command::{Command, Stream};
 use strait_kernel::ebpf::loaded_programs;
 use strait_kernel::seccomp::LoadOptions;
-use strait_policy::Recording;
 use strait_policy::recording::{Exit, Outcomes};
+use strait_policy::rules::Table;
+use strait_policy::{Recording, Rules};
+use strait_runtime::launch::Enforcement;
 use strait_runtime::record::{Choice, RecordError, Request, Running, Target, start};
 use strait_testkit::{skip, victim};
 
@@ -44,13 +46,13 @@ fn begin(
     program: &Path,
     arguments: &[&str],
     engine: Choice,
-    confinement: Option<Confinement<'_>>,
+    enforcement: Option<&Enforcement>,
 ) -> (Result<Running, RecordError>, File) {
     let (output, theirs) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
     let arguments = arguments.iter().map(OsString::from);
     let command =
         Command::new(program.as_os_str(), arguments).unwrap().redirect(Stream::Stdout, theirs);
-    let target = Target::Command { command: &command, confinement };
+    let target = Target::Command { command: &command, enforcement };
     let running = start(&Request { target, engine, duration: None });
     (running, File::from(output))
 }
@@ -205,17 +207,18 @@ fn denials_of_a_filter_that_the_program_loads() {
 /// program go on.
 #[test]
 fn denials_of_a_confined_run() {
+    let Some(native) = Arch::NATIVE else {
+        return skip("denials_of_a_confined_run", "this machine's calls are not known here");
+    };
     let getpgrp = 111;
-    let text = format!(
-        "ld [0]\njeq #{getpgrp}, deny, allow\nallow: ret #0x7fff0000\ndeny: ret #{:#x}",
-        Action::Errno(1).raw()
-    );
-    let program = Program::assemble(&text).unwrap();
+    let mut table = Table::new(Action::Allow);
+    table.set(getpgrp, getpgrp, Action::Errno(1));
+    let rules = Rules::new(Action::KillProcess).with_table(native.audit_arch(), table);
+    let enforcement =
+        Enforcement::new(&rules, &Options::default(), LoadOptions::default()).unwrap();
     for engine in engines("denials_of_a_confined_run") {
-        let confinement =
-            Confinement { program: &program, options: LoadOptions::default(), gate: None };
         let (running, _output) =
-            begin(&victim::program(), &["call", "111", "call", "111"], engine, Some(confinement));
+            begin(&victim::program(), &["call", "111", "call", "111"], engine, Some(&enforcement));
         let recording = running.unwrap().wait().unwrap();
         let denied: Vec<_> =
             recording.calls().iter().filter(|call| call.outcomes.denied > 0).collect();
@@ -496,7 +499,7 @@ fn an_unprivileged_user_gets_ptrace_and_the_reason() {
     let test = "an_unprivileged_user_gets_ptrace_and_the_reason";
     if std::env::var_os("STRAIT_TEST_RECORDS").is_some() {
         let command = Command::new(OsStr::new("/bin/true"), []).unwrap();
-        let target = Target::Command { command: &command, confinement: None };
+        let target = Target::Command { command: &command, enforcement: None };
         let request = Request { target, engine: Choice::Auto, duration: None };
         let recording = start(&request).unwrap().wait().unwrap();
         println!("engine {} {}", recording.engine().name, recording.calls().len());
