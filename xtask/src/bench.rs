@@ -4,6 +4,7 @@
 //! their programs cost. Only the last part, in the kernel, looks at a clock.
 
 mod measure;
+mod overhead;
 mod peers;
 mod workload;
 
@@ -32,13 +33,14 @@ const POLICIES: &[(&str, &str)] = &[
 pub(crate) fn run(args: &[String]) -> Result<()> {
     match args {
         [what] if what == "filters" => filters(None),
+        [what] if what == "tighten" => overhead::run(),
         [what, folder] if what == "filters" => filters(Some(folder.into())),
         [what, policy] if what == "build" => {
             // What `filters` runs under callgrind.
             compile(&Workload::read(Path::new(policy))?.resolve()?, &Options::default())?;
             Ok(())
         }
-        _ => bail!("usage: cargo xtask bench filters [FOLDER]"),
+        _ => bail!("usage: cargo xtask bench filters [FOLDER] | tighten"),
     }
 }
 

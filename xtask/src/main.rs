@@ -24,6 +24,7 @@ Project chores.
   cargo xtask bench filters [FOLDER]
                                what compiled filters cost, counted, next to what other compilers
                                make of the same policies
+  cargo xtask bench tighten    what Strait adds to a command that does nothing
   cargo xtask man [DIR]        man pages and shell completions into DIR (target/man)
 ";
 

@@ -38,7 +38,7 @@ pub(super) fn run() -> Result<()> {
         times.sort_unstable();
         times[ROUNDS / 2]
     });
-    println!("release binary: {:.1} MiB, one file", size as f64 / (1 << 20) as f64);
+    println!("release binary: {:.1} MiB, one file", size as f64 / 1_048_576.0);
     for ((name, _), median) in commands.iter().zip(medians) {
         println!("{name:<24} {:>8.2} ms", ms(median));
     }
