@@ -153,7 +153,7 @@ fn rules(action: Action) -> impl Strategy<Value = Vec<Rule>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..Default::default() })]
 
     #[test]
     fn profiles_of_one_action_are_read_as_libseccomp_builds_them(

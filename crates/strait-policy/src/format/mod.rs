@@ -5,13 +5,16 @@
 //! read back: where it then decides otherwise, the format could not say what the policy says.
 
 pub mod bpf;
+mod detect;
 pub mod oci;
 pub(crate) mod product;
 pub mod seccompiler;
 pub mod spo;
+pub mod strace;
 
+pub use detect::{Format, UnknownFormat};
 use strait_abi::{Arch, Syscall};
-use strait_bpf::{Action, Difference, Undecided};
+use strait_bpf::{Action, Difference, FileError, Undecided};
 
 use crate::policy::Architectures;
 use crate::rules::{Rules, Table};
@@ -59,6 +62,15 @@ pub enum FormatError {
     /// Meanings are too intricate to be compared.
     #[error("the profile's meaning cannot be compared")]
     Undecided(#[from] Undecided),
+    /// The bytes are no program.
+    #[error(transparent)]
+    Program(#[from] FileError),
+    /// The bytes are no text.
+    #[error("this is not UTF-8: byte {at} is wrong")]
+    Encoding {
+        /// Which byte.
+        at: usize,
+    },
     /// The format has no spelling for something that the policy cannot do without.
     #[error("{what} cannot be said in this format: {right}")]
     Inexpressible {

@@ -227,6 +227,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
+
         #[test]
         fn products_say_what_the_chain_says(
             arms in prop::collection::vec((condition(), action()), 0..3),

@@ -1,0 +1,270 @@
+//! Output of strace, as a recording: of `strace -f` each call with its result, of `strace -c` counts.
+//!
+//! Lines that are no calls (signals, exits, messages) are passed over; what looks like a call and
+//! cannot be understood is counted as lost, so that a policy is not made of it unawares.
+
+use std::collections::BTreeMap;
+
+use strait_abi::{Arch, Syscall};
+
+use crate::errno::errno_number;
+use crate::recording::{Engine, Outcomes, Recording};
+
+/// The recording that strace's output is.
+///
+/// `arch` is the ABI of the program unless strace says that it switches, `kernel` the release on
+/// which it ran: strace prints neither.
+pub fn import(text: &str, arch: Arch, kernel: &str) -> Recording {
+    let engine = Engine { name: "strace".into(), reason: "imported from strace's output".into() };
+    let mut recording = Recording::builder(engine, kernel);
+    let mut reader = Reader::default();
+    let mut unreadable = 0;
+    let mut is_table = false;
+    for line in text.lines() {
+        let line = line.trim();
+        if line.starts_with("% time") {
+            is_table = true;
+            continue;
+        }
+        let calls = if is_table { table_row(line, arch) } else { reader.line(line, arch) };
+        match calls {
+            Line::Call { image, arch, nr, outcomes } => {
+                recording.call(&image, arch, nr, &outcomes);
+            }
+            Line::Nothing => {}
+            Line::Unreadable => unreadable += 1,
+        }
+    }
+    for (pid, call) in std::mem::take(&mut reader.unfinished) {
+        let outcomes = Outcomes { count: 1, ..Outcomes::default() };
+        recording.call(&reader.image(&pid), call.0, call.1, &outcomes);
+    }
+    recording.lost("lines of strace that could not be read", unreadable);
+    let blind = &mut recording.completeness().blind_spots;
+    blind.push("strace sees nothing that happened before it attached".to_owned());
+    if is_table {
+        blind.push("a table of strace -c has no program files and no kinds of errors".to_owned());
+    }
+    recording.build()
+}
+
+/// The image of calls that were made before an exec was seen.
+const UNKNOWN_IMAGE: &str = "(unknown)";
+
+enum Line {
+    Call { image: String, arch: Arch, nr: u32, outcomes: Outcomes },
+    Nothing,
+    Unreadable,
+}
+
+#[derive(Default)]
+struct Reader {
+    images: BTreeMap<String, String>,
+    arches: BTreeMap<String, Arch>,
+    /// Calls that were interrupted by another task's, by pid.
+    unfinished: BTreeMap<String, (Arch, u32)>,
+    last_image: Option<String>,
+}
+
+impl Reader {
+    fn image(&self, pid: &str) -> String {
+        let known = self.images.get(pid).or(self.last_image.as_ref());
+        known.cloned().unwrap_or_else(|| UNKNOWN_IMAGE.to_owned())
+    }
+
+    fn line(&mut self, line: &str, arch: Arch) -> Line {
+        let (pid, rest) = split_pid(line);
+        let rest = skip_time(rest);
+        if let Some((_, mode)) = rest.split_once("runs in ") {
+            let native = if mode.contains("32 bit") { Arch::I386 } else { arch };
+            let pid = rest.split_once("PID=").map_or(pid, |(_, after)| {
+                after.split(|c: char| !c.is_ascii_digit()).next().unwrap_or(pid)
+            });
+            self.arches.insert(pid.to_owned(), native);
+            return Line::Nothing;
+        }
+        if let Some(resumed) = rest.strip_prefix("<... ") {
+            let Some((arch, nr)) = self.unfinished.remove(pid) else { return Line::Unreadable };
+            return match result(resumed) {
+                Some(outcomes) => self.call(pid, arch, nr, outcomes),
+                None => Line::Unreadable,
+            };
+        }
+        let Some((name, args)) = rest.split_once('(') else { return Line::Nothing };
+        if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
+            return Line::Nothing;
+        }
+        let arch = self.arches.get(pid).copied().unwrap_or(arch);
+        let Some(nr) = number(name, arch) else { return Line::Unreadable };
+        if name == "execve"
+            && let Some(path) = first_text(args)
+            && !args.contains("= -1 ")
+        {
+            // The call itself is still the old program's; what follows is the new one's.
+            let outcomes = result(args).unwrap_or_default();
+            let before = self.image(pid);
+            let image = if before == UNKNOWN_IMAGE { path.clone() } else { before };
+            self.images.insert(pid.to_owned(), path.clone());
+            self.last_image = Some(path);
+            return Line::Call { image, arch, nr, outcomes };
+        }
+        if args.ends_with("<unfinished ...>") {
+            self.unfinished.insert(pid.to_owned(), (arch, nr));
+            return Line::Nothing;
+        }
+        match result(args) {
+            Some(outcomes) => self.call(pid, arch, nr, outcomes),
+            None => Line::Unreadable,
+        }
+    }
+
+    fn call(&self, pid: &str, arch: Arch, nr: u32, outcomes: Outcomes) -> Line {
+        Line::Call { image: self.image(pid), arch, nr, outcomes }
+    }
+}
+
+/// The number of a call; strace prints unknown ones as `syscall_0x1f4`.
+fn number(name: &str, arch: Arch) -> Option<u32> {
+    if let Some(hex) = name.strip_prefix("syscall_0x") {
+        return u32::from_str_radix(hex, 16).ok();
+    }
+    Syscall::from_name(name)?.number(arch)
+}
+
+/// `[pid 12] rest` or `12 rest`, as `-f` prints them; no pid is one of its own.
+fn split_pid(line: &str) -> (&str, &str) {
+    if let Some(after) = line.strip_prefix("[pid") {
+        return after.split_once(']').map_or(("", line), |(pid, rest)| (pid.trim(), rest.trim()));
+    }
+    match line.split_once(char::is_whitespace) {
+        Some((pid, rest)) if !pid.is_empty() && pid.bytes().all(|b| b.is_ascii_digit()) => {
+            (pid, rest.trim_start())
+        }
+        _ => ("", line),
+    }
+}
+
+/// Without the time that `-t`, `-tt`, `-ttt` and `-r` print first.
+fn skip_time(rest: &str) -> &str {
+    match rest.split_once(char::is_whitespace) {
+        Some((time, after))
+            if time.starts_with(|c: char| c.is_ascii_digit())
+                && time.bytes().all(|b| b.is_ascii_digit() || b == b':' || b == b'.') =>
+        {
+            after.trim_start()
+        }
+        _ => rest,
+    }
+}
+
+/// What stands after the last ` = ` of a line.
+fn result(line: &str) -> Option<Outcomes> {
+    let (_, result) = line.rsplit_once(" = ").or_else(|| line.rsplit_once("= "))?;
+    let mut words = result.split_whitespace();
+    let value = words.next()?;
+    let mut outcomes = Outcomes { count: 1, ..Outcomes::default() };
+    match (value, words.next()) {
+        ("?", _) => {}
+        ("-1", Some(name)) if name.starts_with('E') => {
+            outcomes.errnos.insert(errno_number(name)?, 1);
+        }
+        _ => outcomes.succeeded = 1,
+    }
+    Some(outcomes)
+}
+
+/// The first text of a call's arguments, without its quotes.
+fn first_text(args: &str) -> Option<String> {
+    let (_, after) = args.split_once('"')?;
+    after.split_once('"').map(|(text, _)| text.to_owned())
+}
+
+/// A row of `strace -c`: time, seconds, microseconds, calls, errors if any, name.
+fn table_row(line: &str, arch: Arch) -> Line {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let (count, errors, name) = match words.as_slice() {
+        [time, _, _, count, name] if is_percentage(time) => (*count, "0", *name),
+        [time, _, _, count, errors, name] if is_percentage(time) => (*count, *errors, *name),
+        _ => return Line::Nothing,
+    };
+    if name == "total" {
+        return Line::Nothing;
+    }
+    match (number(name, arch), count.parse::<u64>(), errors.parse::<u64>()) {
+        (Some(nr), Ok(count), Ok(errors)) => {
+            let succeeded = count.saturating_sub(errors);
+            let outcomes = Outcomes { count, succeeded, ..Outcomes::default() };
+            Line::Call { image: UNKNOWN_IMAGE.to_owned(), arch, nr, outcomes }
+        }
+        _ => Line::Unreadable,
+    }
+}
+
+fn is_percentage(word: &str) -> bool {
+    !word.is_empty() && word.bytes().all(|b| b.is_ascii_digit() || b == b'.' || b == b',')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of<'a>(recording: &'a Recording, name: &str) -> (&'a str, &'a Outcomes) {
+        let nr = Syscall::from_name(name).unwrap().number(Arch::X86_64).unwrap();
+        let call = recording.calls().iter().find(|call| call.nr == nr).unwrap();
+        (&recording.images()[call.image].path, &call.outcomes)
+    }
+
+    #[test]
+    fn lines_of_several_tasks_are_put_together() {
+        let text = r#"
+execve("/bin/sh", ["sh", "-c", "a (b) = c"], 0x7ffd /* 20 vars */) = 0
+brk(NULL)                               = 0x5581
+openat(AT_FDCWD, "/etc/ld = x", O_RDONLY|O_CLOEXEC) = 3
+[pid   12] 10:11:12.345 read(3,  <unfinished ...>
+[pid   13] openat(AT_FDCWD, "/x", O_RDONLY) = -1 ENOENT (No such file or directory)
+[pid   12] <... read resumed>"abc", 3)   = 3
+[pid   13] --- SIGCHLD {si_signo=SIGCHLD} ---
+[pid   13] exit_group(0)                = ?
+[pid   13] +++ exited with 0 +++
+rseq(0x7f, 0x20, 0, 0x53053053)         = -1 ENOSYS (Function not implemented)
+syscall_0x270f(0, 0)                    = -1 ENOSYS (Function not implemented)
+poll([{fd=3}], 1, -1 <unfinished ...>
+"#;
+        let recording = import(text, Arch::X86_64, "6.18.1");
+        assert!(!recording.completeness().is_lossy());
+        let (image, openat) = of(&recording, "openat");
+        assert_eq!((image, openat.count, openat.succeeded), ("/bin/sh", 2, 1));
+        assert_eq!(openat.errnos, [(2, 1)].into());
+        assert_eq!(of(&recording, "read").1.succeeded, 1);
+        assert_eq!(of(&recording, "exit_group").1.succeeded, 0);
+        assert_eq!(of(&recording, "rseq").1.errnos, [(38, 1)].into());
+        assert_eq!(of(&recording, "poll").1.count, 1);
+        assert!(recording.calls().iter().any(|call| call.nr == 9999));
+    }
+
+    #[test]
+    fn a_table_is_read_and_what_is_unreadable_is_lost() {
+        let text = "\
+% time     seconds  usecs/call     calls    errors syscall
+------ ----------- ----------- --------- --------- ----------------
+ 50.00    0.000010           1        10         2 openat
+ 50.00    0.000010           1         7           read
+------ ----------- ----------- --------- --------- ----------------
+100.00    0.000020           1        17         2 total
+";
+        let recording = import(text, Arch::X86_64, "6.18.1");
+        assert_eq!(of(&recording, "openat").1.succeeded, 8);
+        assert_eq!(of(&recording, "read").1.count, 7);
+        assert!(!recording.completeness().is_lossy());
+        let lossy = import("setsidaccept4(1) = 0\n", Arch::X86_64, "6.18.1");
+        assert!(lossy.completeness().is_lossy());
+    }
+
+    #[test]
+    fn a_program_of_32_bits_is_told_apart() {
+        let text = "strace: [ Process PID=7 runs in 32 bit mode. ]\n[pid 7] read(0, \"\", 1) = 0\n";
+        let recording = import(text, Arch::X86_64, "6.18.1");
+        let call = &recording.calls()[0];
+        assert_eq!((call.arch, call.nr), (Arch::I386, 3));
+    }
+}
