@@ -37,7 +37,7 @@ pub fn import(text: &str, arch: Arch, kernel: &str) -> Recording {
     }
     for (pid, call) in std::mem::take(&mut reader.unfinished) {
         let outcomes = Outcomes { count: 1, ..Outcomes::default() };
-        recording.call(&reader.image(&pid), call.0, call.1, &outcomes);
+        recording.call(reader.image(&pid), call.0, call.1, &outcomes);
     }
     recording.lost("lines of strace that could not be read", unreadable);
     let blind = &mut recording.completeness().blind_spots;
