@@ -35,12 +35,13 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         [what] if what == "filters" => filters(None),
         [what] if what == "tighten" => overhead::run(),
         [what, folder] if what == "filters" => filters(Some(folder.into())),
+        [what] if what == "record" => crate::bench_record::run(),
         [what, policy] if what == "build" => {
             // What `filters` runs under callgrind.
             compile(&Workload::read(Path::new(policy))?.resolve()?, &Options::default())?;
             Ok(())
         }
-        _ => bail!("usage: cargo xtask bench filters [FOLDER] | tighten"),
+        _ => bail!("usage: cargo xtask bench (filters [FOLDER] | record | tighten)"),
     }
 }
 

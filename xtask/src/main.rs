@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod bench;
+mod bench_record;
 mod ebpf;
 mod man;
 mod tables;
@@ -25,6 +26,7 @@ Project chores.
                                what compiled filters cost, counted, next to what other compilers
                                make of the same policies
   cargo xtask bench tighten    what Strait adds to a command that does nothing
+  cargo xtask bench record     what recording a call costs, next to strace
   cargo xtask man [DIR]        man pages and shell completions into DIR (target/man)
 ";
 

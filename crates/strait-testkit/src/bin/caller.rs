@@ -14,6 +14,7 @@
 //! - `filter N`: loads a filter that denies a call, and makes it N times
 //! - `killed`: a child that is killed in a call
 //! - `sleep MS`
+//! - `time N`: 5,000 calls, N times; prints the nanoseconds that one took in the quickest
 //! - `loop`: one call again and again until it is ended by SIGTERM or SIGINT; prints how often
 #![allow(clippy::unwrap_used, reason = "a victim has nobody to report to")]
 
@@ -22,7 +23,7 @@ use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{env, io, ptr, thread};
 
 /// The call that threads and children make.
@@ -67,6 +68,7 @@ fn main() {
             "filter" => filter(text().parse().unwrap()),
             "killed" => killed(),
             "sleep" => thread::sleep(Duration::from_millis(text().parse().unwrap())),
+            "time" => time(text().parse().unwrap()),
             "loop" => endless(),
             other => panic!("{other}"),
         }
@@ -291,6 +293,16 @@ fn make(calls: u64) {
     for _ in 0..calls {
         call(CALL, [0; 6]).unwrap();
     }
+}
+
+fn time(repetitions: u32) {
+    const CALLS: u32 = 5_000;
+    let quickest = (0..repetitions).map(|_| {
+        let begin = Instant::now();
+        make(CALLS.into());
+        begin.elapsed()
+    });
+    println!("{}", quickest.min().unwrap().as_secs_f64() * 1e9 / f64::from(CALLS));
 }
 
 /// Makes a call; an errno where it failed.
