@@ -62,7 +62,7 @@ fn run_all(args: &[String], skips: &Path) -> Result<()> {
         .status()
         .is_ok_and(|status| status.success());
     if nextest {
-        succeed(cargo().args(["nextest", "run", "--workspace", "--all-targets"]).args(args))?;
+        succeed(cargo().args(["nextest", "run", "--workspace"]).args(args))?;
         // nextest does not run documentation examples.
         succeed(cargo().args(["test", "--quiet", "--workspace", "--doc"]))
     } else {

@@ -9,6 +9,7 @@ use std::error::Error;
 use std::fs::{self, File};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::{io, ptr};
 
 use aya::maps::{Array, CgroupArray, HashMap, Map, MapError, PerCpuArray};
@@ -251,9 +252,7 @@ impl Recorder {
         if Arch::NATIVE != Some(Arch::X86_64) {
             return Err(EbpfError::Arch);
         }
-        // Asked for here, as the loader goes on without.
-        File::open(BTF).map_err(EbpfError::NoBtf)?;
-        let btf = Btf::from_sys_fs().map_err(|error| load_error(error.into()))?;
+        let btf = kernel_types()?;
         let mode: u32 = match follow {
             Follow::Tree => 0,
             Follow::Process => 1,
@@ -263,7 +262,7 @@ impl Recorder {
         // A number that does not fit is no number of CPUs.
         let cpus = u32::try_from(cpus).unwrap_or(u32::MAX);
         let mut ebpf = EbpfLoader::new()
-            .btf(Some(&btf))
+            .btf(Some(btf))
             .override_global("follow", &mode, true)
             .override_global("cpus", &cpus, true)
             .allow_unsupported_maps()
@@ -273,7 +272,7 @@ impl Recorder {
             follow_cgroup(&mut ebpf, path)?;
         }
         for name in PROGRAMS {
-            program(&mut ebpf, name)?.load(name, &btf).map_err(attach_error(name))?;
+            program(&mut ebpf, name)?.load(name, btf).map_err(attach_error(name))?;
         }
         for name in PROGRAMS {
             program(&mut ebpf, name)?.attach().map_err(attach_error(name))?;
@@ -463,6 +462,19 @@ impl Outcomes {
             }
         }
     }
+}
+
+/// The kernel's types. They are read once for all recordings of this process, as that takes longer
+/// than everything else that is done to start one.
+fn kernel_types() -> Result<&'static Btf, EbpfError> {
+    static TYPES: OnceLock<Btf> = OnceLock::new();
+    if let Some(types) = TYPES.get() {
+        return Ok(types);
+    }
+    // Asked for here, as the loader goes on without.
+    File::open(BTF).map_err(EbpfError::NoBtf)?;
+    let types = Btf::from_sys_fs().map_err(|error| load_error(error.into()))?;
+    Ok(TYPES.get_or_init(|| types))
 }
 
 /// What an error of the loader means: a refusal, where the kernel said EPERM or EACCES.
