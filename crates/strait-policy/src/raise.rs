@@ -34,13 +34,15 @@ pub(crate) fn raise(
         else {
             continue;
         };
+        let calls = calls_of(arch);
         for (first, last) in common_spans(table, base) {
             let chain = table.chain(first);
             if chain == base.chain(first) {
                 continue;
             }
             let fallback = base.chain(first).otherwise;
-            for call in calls_in(arch, first, last) {
+            let named = calls_in(&calls, first, last);
+            for &(_, call) in named {
                 let clauses = Clauses::new(chain, fallback, Some(call), arch);
                 let group = groups.entry(clauses).or_default();
                 group.calls.entry(call).or_default().insert(arch);
@@ -48,9 +50,7 @@ pub(crate) fn raise(
             let clauses = Clauses::new(chain, fallback, None, arch);
             let group = groups.entry(clauses).or_default();
             let mut unnamed = first;
-            let named: BTreeSet<u32> =
-                calls_in(arch, first, last).filter_map(|call| call.number(arch)).collect();
-            for nr in named {
+            for &(nr, _) in named {
                 if nr > unnamed {
                     group.insert_numbers(&policy.architectures, arch, unnamed, nr - 1);
                 }
@@ -83,15 +83,20 @@ fn common_spans(
     starts.into_iter().zip(ends)
 }
 
-/// The calls of `arch` that have a number in a span; of two names of one number the first.
-fn calls_in(arch: Arch, first: u32, last: u32) -> impl Iterator<Item = Syscall> {
-    let mut by_number: BTreeMap<u32, Syscall> = BTreeMap::new();
-    for call in Syscall::all() {
-        if let Some(nr) = call.number(arch).filter(|nr| (first..=last).contains(nr)) {
-            by_number.entry(nr).or_insert(call);
-        }
-    }
-    by_number.into_values()
+/// The calls of `arch` by number; of two names of one number the first.
+fn calls_of(arch: Arch) -> Vec<(u32, Syscall)> {
+    let numbered = |call: Syscall| Some((call.number(arch)?, call));
+    let mut calls: Vec<(u32, Syscall)> = Syscall::all().filter_map(numbered).collect();
+    calls.sort();
+    calls.dedup_by_key(|(nr, _)| *nr);
+    calls
+}
+
+/// Those of them that have a number in a span.
+fn calls_in(calls: &[(u32, Syscall)], first: u32, last: u32) -> &[(u32, Syscall)] {
+    let start = calls.partition_point(|(nr, _)| *nr < first);
+    let end = calls.partition_point(|(nr, _)| *nr <= last);
+    &calls[start..end]
 }
 
 /// Which calls have the same clauses.
