@@ -163,7 +163,6 @@ proptest! {
             options(Level::None),
             options(Level::Speed),
             options(Level::Size),
-            Options { effort: Effort::Thorough, ..options(Level::Speed) },
             profiled(&rules, seed),
         ];
         let programs: Vec<_> =
@@ -181,6 +180,19 @@ proptest! {
         for level in [Level::None, Level::Speed, Level::Size] {
             let first = compile(&rules, &options(level)).unwrap();
             prop_assert_eq!(first, compile(&rules, &options(level)).unwrap());
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 8, ..ProptestConfig::default() })]
+
+    #[test]
+    fn thorough_programs_decide_as_the_rules(rules in rules(), seed in any::<u64>()) {
+        let thorough = Options { effort: Effort::Thorough, ..options(Level::Speed) };
+        let program = compile(&rules, &thorough).unwrap().program;
+        for call in calls(&rules, 24, seed) {
+            prop_assert_eq!(program.run(&call), rules.decide(&call), "{:?}", call);
         }
     }
 }
