@@ -3,6 +3,8 @@
 //! Builds the same policies with Strait and with its peers and counts, with one interpreter, what
 //! their programs cost. Only the last part, in the kernel, looks at a clock.
 
+mod building;
+mod kernel;
 mod measure;
 mod overhead;
 mod peers;
@@ -31,6 +33,11 @@ const POLICIES: &[(&str, &str)] = &[
 
 /// `cargo xtask bench WHAT…`.
 pub(crate) fn run(args: &[String]) -> Result<()> {
+    if cfg!(debug_assertions) {
+        // Counting a build without optimisation would say little, and take long.
+        let release = ["run", "--quiet", "--release", "--package", "xtask", "--", "bench"];
+        return crate::succeed(crate::cargo().args(release).args(args));
+    }
     match args {
         [what] if what == "filters" => filters(None),
         [what] if what == "tighten" => overhead::run(),
@@ -68,6 +75,52 @@ fn filters(folder: Option<PathBuf>) -> Result<()> {
         let workload = Workload::read(&path)?;
         let mix = workload::distribution(&folder.join(distribution).with_extension("json"))?;
         table(&workload, &mix, &peers).with_context(|| (*policy).to_owned())?;
+    }
+    println!();
+    for policy in ["a1_docker_x64", "a3_docker_multi", "c_firecracker_vmm"] {
+        let path = folder.join(policy).with_extension("json");
+        match building::counted(&path) {
+            Ok((all, proof)) => println!(
+                "building {policy}: {all} instructions, of which {proof} are the proof and {} not",
+                all - proof
+            ),
+            Err(error) => eprintln!("SKIP building {policy}: {error:#}"),
+        }
+    }
+    println!();
+    match kernel::build() {
+        Ok(binary) => in_kernel(&folder, &peers, &binary),
+        Err(error) => {
+            eprintln!("SKIP in the kernel: {error:#}");
+            Ok(())
+        }
+    }
+}
+
+/// A call that these policies answer with an errno: syslog(2), which no cache helps.
+const UNCACHED: (u32, &[&str]) = (103, &["a1_docker_x64", "b_nginx60", "d_deny50"]);
+
+/// Nanoseconds per uncached call in the kernel.
+fn in_kernel(folder: &Path, peers: &[peers::Peer], binary: &Path) -> Result<()> {
+    for policy in UNCACHED.1 {
+        let path = folder.join(policy).with_extension("json");
+        if !path.exists() {
+            continue;
+        }
+        let workload = Workload::read(&path)?;
+        let ours = compile(&workload.resolve()?, &Options::default())?.program;
+        let mut programs = vec![("strait".to_owned(), ours)];
+        for peer in peers {
+            match peer.build(&workload) {
+                Ok(program) => programs.push((peer.name().to_owned(), program)),
+                Err(error) => eprintln!("SKIP {} of {policy}: {error:#}", peer.name()),
+            }
+        }
+        let filters: Vec<&Program> = programs.iter().map(|(_, program)| program).collect();
+        let times = kernel::medians(binary, UNCACHED.0, &filters)?;
+        for ((name, _), time) in programs.iter().zip(times) {
+            println!("{policy:<18} {name:<26} {time:>8.1} ns for an uncached call");
+        }
     }
     Ok(())
 }

@@ -57,7 +57,7 @@ pub enum Effort {
     /// A millisecond or so for a container's policy.
     #[default]
     Quick,
-    /// As much as can help; some hundred times that.
+    /// As much as can help: some seconds for a container's policy.
     Thorough,
 }
 
@@ -240,7 +240,7 @@ fn instructions(rules: &Rules, options: &Options) -> Vec<Insn> {
             let thorough = options.effort == Effort::Thorough;
             // Frequencies make more of the places for a split worth a look.
             let window = if options.frequencies.is_some() { 8 } else { 2 };
-            let aim = Aim { size, thorough, window: if thorough { 4 } else { window } };
+            let aim = Aim { size, thorough, window: if thorough { 8 } else { window } };
             numbers::rules(&mut graph, rules, words, aim, options)
         }
     };
