@@ -313,6 +313,14 @@ impl Recorder {
         Ok((self.named + stats.started).saturating_sub(stats.ended))
     }
 
+    /// How many tasks were followed in all.
+    ///
+    /// # Errors
+    /// If the map cannot be read.
+    pub fn followed(&self) -> Result<u64, EbpfError> {
+        Ok(self.named.saturating_add(self.stats()?.started))
+    }
+
     /// Stops counting. What was counted can still be read.
     ///
     /// # Errors

@@ -21,6 +21,9 @@ use crate::launch::Verified;
 const SHORTEST: Duration = Duration::from_millis(1);
 const LONGEST: Duration = Duration::from_millis(50);
 
+const UNDER_WAY: &str = "calls that were under way when the recording began, a server's wait for \
+                         its clients among them";
+
 /// A recording by eBPF.
 #[derive(Debug)]
 pub(super) struct Observer {
@@ -109,7 +112,10 @@ impl Observer {
             status,
             interrupted: self.ending.early(),
             filtered: self.filtered,
-            blind_spots: Vec::new(),
+            blind_spots: match self.workload {
+                Workload::Command { .. } => Vec::new(),
+                Workload::Process | Workload::Cgroup { .. } => vec![UNDER_WAY.to_owned()],
+            },
         })
     }
 
@@ -128,7 +134,8 @@ impl Observer {
             Workload::Process => Ok(self.recorder.live()? == 0),
             Workload::Cgroup { path, was_populated } => {
                 let populated = is_populated(path)?;
-                *was_populated |= populated;
+                // Between two looks a cgroup can be populated and empty again.
+                *was_populated |= populated || self.recorder.followed()? > 0;
                 Ok(*was_populated && !populated && self.recorder.live()? == 0)
             }
         }
