@@ -86,6 +86,10 @@ pub fn generate(
     let mut newest = None;
     for recording in recordings {
         let digest = recording.digest();
+        // The same recording twice is no second observation.
+        if sources.contains_key(&digest) {
+            continue;
+        }
         if recording.completeness().is_lossy() && !options.accept_loss {
             let gaps = recording.completeness().gaps();
             return Err(GenerateError::Lossy { digest, gaps });
