@@ -65,10 +65,13 @@ pub struct Tighten {
     /// Stop before the second, confined run: for commands that must not run twice
     #[arg(long)]
     pub once: bool,
-    /// Who observes the first run
+    /// Record the command this often, and permit what any of these runs did
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..))]
+    pub runs: u8,
+    /// Who observes the runs
     #[arg(long, value_enum, default_value_t = Engine::Auto)]
     pub engine: Engine,
-    /// Write a policy even if the recording lost something
+    /// Write a policy even if a recording lost something, or was interrupted and there is a policy
     #[arg(long)]
     pub accept_loss: bool,
     /// Print the result as JSON on standard output

@@ -36,7 +36,7 @@ fn main() -> ExitCode {
         Verb::Man(args) => verbs::man::run(&args),
     };
     result.unwrap_or_else(|failure| {
-        anstream::eprintln!("{failure}");
+        output::say(&failure.to_string());
         failure.exit_code()
     })
 }

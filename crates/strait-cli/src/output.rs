@@ -45,6 +45,12 @@ pub fn print(bytes: &[u8]) -> Result<()> {
     }
 }
 
+/// Says something on standard error. Where that cannot be written nobody listens, and what is done
+/// goes on all the same.
+pub fn say(text: &str) {
+    let _ = writeln!(anstream::stderr().lock(), "{text}");
+}
+
 /// Writes text with colours to standard output, without them where it is no terminal or `NO_COLOR`
 /// is set.
 pub fn print_styled(text: &str) -> Result<()> {

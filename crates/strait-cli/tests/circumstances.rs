@@ -206,3 +206,95 @@ spec:
     }
     assert!(!dir.path().join("ran").exists());
 }
+
+#[test]
+fn every_run_reads_standard_input_from_its_beginning() {
+    let dir = TempDir::new().unwrap();
+    fs::write(dir.path().join("in"), "line\n").unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_strait"))
+        .args(["tighten", "-o", "p.yaml", "--runs", "2", "--", "sh", "-c", "cat >> out"])
+        .current_dir(dir.path())
+        .stdin(fs::File::open(dir.path().join("in")).unwrap())
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{stderr}");
+    assert_eq!(fs::read_to_string(dir.path().join("out")).unwrap(), "line\nline\nline\n");
+}
+
+#[test]
+fn input_that_can_be_read_once_only_is_told() {
+    let dir = TempDir::new().unwrap();
+    let mut strait = Command::new(env!("CARGO_BIN_EXE_strait"))
+        .args(["tighten", "-o", "p.yaml", "--", "cat"])
+        .current_dir(dir.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::io::Write::write_all(&mut strait.stdin.take().unwrap(), b"line\n").unwrap();
+    let output = strait.wait_with_output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.contains("standard input"), "{stderr}");
+}
+
+#[test]
+fn data_is_written_though_nothing_can_be_said() {
+    let dir = TempDir::new().unwrap();
+    let full = || fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let run = |args: &[&str]| {
+        let mut strait = Command::new(env!("CARGO_BIN_EXE_strait"));
+        strait.args(args).current_dir(dir.path()).stderr(full()).stdout(Stdio::null());
+        strait.status().unwrap().code()
+    };
+    assert_eq!(run(&["record", "-o", "r.json", "--", "true"]), Some(0));
+    assert!(dir.path().join("r.json").exists());
+    assert_eq!(run(&["tighten", "-o", "p.yaml", "--", "true"]), Some(0));
+    assert_eq!(run(&["run", "-p", "none.yaml", "--", "true"]), Some(125));
+}
+
+#[test]
+fn an_interrupted_tighten_leaves_a_policy_that_is_there() {
+    let dir = TempDir::new().unwrap();
+    fs::write(dir.path().join("p.yaml"), "precious").unwrap();
+    let script = "echo started >> mark; while :; do sleep 0.05; done";
+    let child = start(&dir, &["tighten", "-o", "p.yaml", "--", "sh", "-c", script]);
+    interrupt(&child);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(fs::read_to_string(dir.path().join("p.yaml")).unwrap(), "precious");
+}
+
+#[test]
+fn a_recording_on_standard_output_is_nothing_else() {
+    let dir = TempDir::new().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_strait"))
+        .args(["record", "--", "echo", "words"])
+        .current_dir(dir.path())
+        .output()
+        .unwrap();
+    let recording: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(recording["kind"], "SyscallRecording");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("words"));
+}
+
+#[test]
+fn a_policy_for_another_machine_runs_nothing() {
+    let dir = TempDir::new().unwrap();
+    let policy = "\
+apiVersion: strait.dev/v1alpha1
+kind: SyscallPolicy
+spec: {architectures: [s390x], default: allow}
+";
+    fs::write(dir.path().join("p.yaml"), policy).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_strait"))
+        .args(["run", "-p", "p.yaml", "--", "touch", "ran"])
+        .current_dir(dir.path())
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(125), "{stderr}");
+    assert!(stderr.contains("s390x"), "{stderr}");
+    assert!(!dir.path().join("ran").exists());
+}

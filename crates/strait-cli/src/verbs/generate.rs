@@ -7,6 +7,7 @@ use strait_policy::{GenerateOptions, Recording, generate};
 use crate::args::Generate;
 use crate::documents;
 use crate::failure::Failure;
+use crate::input;
 use crate::output;
 
 /// Writes the least policy that permits what the recordings saw.
@@ -20,6 +21,11 @@ pub fn run(args: &Generate) -> Result<ExitCode, Failure> {
     let policy = generate(&recordings, &options).map_err(Failure::bad_input)?;
     let text = if args.json { policy.to_json() } else { policy.to_string() };
     output::write(args.output.as_deref(), text.as_bytes()).map_err(Failure::refused)?;
+    for (path, recording) in args.recordings.iter().zip(&recordings) {
+        for gap in recording.completeness().gaps() {
+            output::say(&format!("strait: {}: {gap}", input::name(path)));
+        }
+    }
     Ok(ExitCode::SUCCESS)
 }
 

@@ -28,9 +28,9 @@ pub fn run(args: &Prove) -> Result<ExitCode, Failure> {
     };
     let subject = input::name(path);
     let decision =
-        Decision::of(&documents::program_for(&policy, path)?).map_err(Failure::bad_input)?;
+        Decision::of(&documents::program_for(&policy, path)?).map_err(Failure::refused)?;
     let intended = rules.decision().context("the policy").map_err(Failure::bad_input)?;
-    let comparison = intended.compare(&decision).map_err(Failure::bad_input)?;
+    let comparison = intended.compare(&decision).map_err(Failure::refused)?;
     let holds = comparison.order == Relation::Equal;
     let text = if args.json {
         let differences: Vec<_> = comparison.differences.iter().map(witness::json).collect();

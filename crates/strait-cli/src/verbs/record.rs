@@ -1,19 +1,27 @@
 //! `strait record`.
 
 use std::ffi::OsString;
+use std::io::{self, IsTerminal};
+use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::{ExitCode, ExitStatus};
 
 use anyhow::Context;
-use strait_kernel::command::{Command, CommandError};
+use strait_kernel::child::ExecError;
+use strait_kernel::command::{Command, CommandError, Stream};
 use strait_kernel::signal;
 use strait_policy::Recording;
 use strait_policy::recording::Exit;
+use strait_runtime::launch::StartError;
 use strait_runtime::record::{self, Choice, RecordError, Request, Target};
 
 use crate::args::{Engine, Record};
 use crate::failure::Failure;
 use crate::output;
+
+/// SIGHUP, SIGINT, SIGQUIT and SIGTERM (signal(7)).
+const INTERRUPTS: [i32; 4] = [1, 2, 3, 15];
 
 /// Records, writes the recording, and passes on how the command ended.
 pub fn run(args: &Record) -> Result<ExitCode, Failure> {
@@ -30,19 +38,20 @@ fn recorded(args: &Record) -> Result<ExitCode, Failure> {
     } else if let Some(cgroup) = &args.cgroup {
         Target::Cgroup(cgroup.clone())
     } else {
-        command = self::command(&args.command)?;
+        let ours = args.output.as_deref().is_none_or(|path| path == Path::new("-"));
+        command = apart(self::command(&args.command)?, ours)?;
         Target::Command { command: &command, enforcement: None }
     };
     let request = Request { target, engine: choice(args.engine), duration: args.duration };
     let recording = record::start(&request).and_then(record::Running::wait).map_err(failure)?;
-    if !args.quiet {
-        anstream::eprintln!("strait: {}", said(&recording));
-        for gap in recording.completeness().gaps() {
-            anstream::eprintln!("strait: {gap}");
-        }
-    }
     output::write(args.output.as_deref(), recording.to_json().as_bytes())
         .map_err(Failure::refused)?;
+    if !args.quiet {
+        output::say(&format!("strait: {}", said(&recording)));
+        for gap in recording.completeness().gaps() {
+            output::say(&format!("strait: {gap}"));
+        }
+    }
     end_as(recording.exit())
 }
 
@@ -56,6 +65,20 @@ pub fn command(words: &[OsString]) -> Result<Command, Failure> {
     })
 }
 
+/// The command, with its standard output sent to standard error where standard output is for data
+/// of ours, so that nobody has to tell the two apart. On a terminal both are shown anyway.
+pub fn apart(command: Command, ours: bool) -> Result<Command, Failure> {
+    if !ours || io::stdout().is_terminal() {
+        return Ok(command);
+    }
+    let stderr = io::stderr()
+        .as_fd()
+        .try_clone_to_owned()
+        .context("standard error cannot be shared with the command")
+        .map_err(Failure::refused)?;
+    Ok(command.redirect(Stream::Stdout, stderr))
+}
+
 /// Who is to observe.
 pub fn choice(engine: Engine) -> Choice {
     match engine {
@@ -66,8 +89,17 @@ pub fn choice(engine: Engine) -> Choice {
 }
 
 /// Why nothing was recorded, with the status that tells it.
+///
+/// Where a signal has ended the command before its program started, it is what ends us too.
 pub fn failure(error: RecordError) -> Failure {
     match &error {
+        RecordError::Exec(ExecError::Died { status })
+        | RecordError::Start(StartError::Exec(ExecError::Died { status }))
+            if status.signal().is_some_and(|signal| INTERRUPTS.contains(&signal)) =>
+        {
+            output::say("strait: interrupted before the command was started");
+            signal::end_as(*status)
+        }
         RecordError::NoProcess { .. } => Failure::bad_input(error),
         RecordError::Exec(_) | RecordError::Start(_) => {
             Failure::with_status(error.exit_status(), error)
@@ -84,11 +116,16 @@ pub fn said(recording: &Recording) -> String {
     distinct.dedup();
     let complete = if recording.completeness().is_complete() { "complete" } else { "incomplete" };
     format!(
-        "{} different calls, {calls} in all, by {} programs; {} ({complete})",
+        "{} different calls, {calls} in all, by {}; {} ({complete})",
         distinct.len(),
-        recording.images().len(),
+        counted(recording.images().len(), "program"),
         recording.engine().name,
     )
+}
+
+/// A number of things, in words.
+pub fn counted(count: usize, thing: &str) -> String {
+    if count == 1 { format!("1 {thing}") } else { format!("{count} {thing}s") }
 }
 
 /// Ends this process as the command ended.

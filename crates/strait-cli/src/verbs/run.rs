@@ -2,7 +2,8 @@
 
 use std::process::ExitCode;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
+use strait_abi::Arch;
 use strait_compiler::Options;
 use strait_kernel::child::PendingChild;
 use strait_kernel::seccomp::LoadOptions;
@@ -21,7 +22,17 @@ pub fn run(args: &Run) -> Result<ExitCode, Failure> {
 }
 
 fn confined(args: &Run) -> Result<ExitCode, Failure> {
-    let (_, rules) = documents::policy(&args.policy)?;
+    let (policy, rules) = documents::policy(&args.policy)?;
+    // Every call of any program here would end it.
+    if !policy.architectures.iter().any(runs_here) {
+        let arches: Vec<&str> = policy.architectures.iter().map(Arch::name).collect();
+        let error = anyhow!(
+            "{} is for {}, and no program of this machine runs by that",
+            crate::input::name(&args.policy),
+            arches.join(", ")
+        );
+        return Err(Failure::bad_input(error));
+    }
     let command = record::command(&args.command)?;
     let enforcement = Enforcement::new(&rules, &Options::default(), LoadOptions::default())
         .with_context(|| crate::input::name(&args.policy))
@@ -35,4 +46,13 @@ fn confined(args: &Run) -> Result<ExitCode, Failure> {
     let ended = wait::until_end(&started.child, &relay).map_err(Failure::refused)?;
     drop(relay);
     signal::end_as(ended.status)
+}
+
+/// Whether programs of this ABI run on this machine.
+fn runs_here(arch: Arch) -> bool {
+    match Arch::NATIVE {
+        Some(Arch::X86_64) => matches!(arch, Arch::X86_64 | Arch::X32 | Arch::I386),
+        Some(Arch::Aarch64) => matches!(arch, Arch::Aarch64 | Arch::Arm),
+        native => native == Some(arch),
+    }
 }

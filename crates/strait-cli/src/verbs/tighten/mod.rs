@@ -3,15 +3,16 @@
 
 mod report;
 
-use std::io::{self, IsTerminal};
+use std::fs::File;
+use std::io::{self, IsTerminal, Seek};
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use strait_abi::{Arch, Syscall};
 use strait_bpf::Action;
-use strait_kernel::command::{Command, Stream};
+use strait_kernel::command::Command;
 use strait_kernel::seccomp::LoadOptions;
 use strait_policy::baseline;
 use strait_policy::recording::{Call, Exit};
@@ -36,16 +37,27 @@ struct Tightened<'a> {
     /// How many instructions the program has that was loaded, or would be.
     instructions: usize,
     confined: Confined,
+    stdin: Stdin,
 }
 
 /// What came of the second run.
 enum Confined {
     /// It was not asked for.
     NotAskedFor,
-    /// The first run was ended by a signal to Strait: it was not run again.
-    Interrupted,
+    /// A recording was ended by a signal to Strait: the command was not run again.
+    Interrupted {
+        /// A policy that was there already was left as it was.
+        kept: bool,
+    },
     /// It ran.
-    Ran { exit: Option<Exit>, denials: Vec<Denial>, verified: Verified, gaps: Vec<String> },
+    Ran {
+        exit: Option<Exit>,
+        denials: Vec<Denial>,
+        verified: Verified,
+        gaps: Vec<String>,
+        /// Whether it was ended by a signal to Strait.
+        interrupted: bool,
+    },
 }
 
 /// A call that the filter did not let pass in the confined run.
@@ -63,34 +75,47 @@ pub fn run(args: &Tighten) -> Result<ExitCode, Failure> {
     for path in args.output.iter().chain(&args.recording) {
         output::check(path).map_err(Failure::bad_input)?;
     }
+    if args.output.is_some() && args.output == args.recording {
+        let error = anyhow!("the policy and the recording cannot be the same file");
+        return Err(Failure::bad_input(error));
+    }
+    let stdin = Stdin::of_this_process();
     let first = recorder::command(&args.command)?;
     let second = recorder::command(&args.command)?;
 
-    let recording = record(args, first, None)?.0;
+    let mut recordings = vec![record(args, first, None)?.0];
+    while recordings.len() < usize::from(args.runs) && !interrupted(&recordings) {
+        stdin.rewind();
+        recordings.push(record(args, recorder::command(&args.command)?, None)?.0);
+    }
+    let recording = &recordings[0];
     if let Some(path) = &args.recording {
         let text = recording.to_json();
         output::write(Some(path), text.as_bytes()).map_err(Failure::refused)?;
     }
-    let policy = policy(args, &recording)?;
+    let policy = policy(args, &recordings)?;
     let rules = policy.lower().context("the generated policy").map_err(Failure::bad_input)?;
     let enforcement = Enforcement::new(&rules, &Default::default(), LoadOptions::default())
         .map_err(Failure::bad_input)?;
     // Kept whatever comes of the second run: it is what that run will be about.
     let to_file = args.output.as_deref().filter(|path| *path != Path::new("-"));
-    if let Some(path) = to_file {
+    let kept = to_file.is_some_and(Path::exists) && interrupted(&recordings) && !args.accept_loss;
+    if let Some(path) = to_file.filter(|_| !kept) {
         output::write(Some(path), policy.to_string().as_bytes()).map_err(Failure::refused)?;
     }
 
-    let confined = if recording.completeness().interrupted {
-        Confined::Interrupted
+    let confined = if interrupted(&recordings) {
+        Confined::Interrupted { kept }
     } else if args.once {
         Confined::NotAskedFor
     } else {
-        confined(args, second, &enforcement, &rules, &recording)?
+        stdin.rewind();
+        confined(args, second, &enforcement, &rules, &recordings)?
     };
     let tightened = Tightened {
         command: recording.command().to_vec(),
-        recording: &recording,
+        recording,
+        stdin,
         summaries: summaries(&policy, &rules),
         policy: &policy,
         file: to_file,
@@ -104,7 +129,7 @@ pub fn run(args: &Tighten) -> Result<ExitCode, Failure> {
         if to_file.is_none() {
             output::print(policy.to_string().as_bytes()).map_err(Failure::refused)?;
         }
-        anstream::eprint!("{}", tightened.text());
+        output::say(tightened.text().trim_end());
     }
     Ok(ExitCode::from(tightened.status()))
 }
@@ -115,7 +140,7 @@ fn record(
     command: Command,
     enforcement: Option<&Enforcement>,
 ) -> Result<(Recording, Option<Verified>), Failure> {
-    let command = if takes_stdout(args) { without_stdout(command)? } else { command };
+    let command = recorder::apart(command, takes_stdout(args))?;
     let request = Request {
         target: Target::Command { command: &command, enforcement },
         engine: recorder::choice(args.engine),
@@ -133,25 +158,56 @@ fn takes_stdout(args: &Tighten) -> bool {
     args.json || args.output.as_deref().is_none_or(|path| path == Path::new("-"))
 }
 
-fn without_stdout(command: Command) -> Result<Command, Failure> {
-    // On a terminal there is nobody who would have to tell them apart.
-    if io::stdout().is_terminal() {
-        return Ok(command);
-    }
-    let stderr = io::stderr()
-        .as_fd()
-        .try_clone_to_owned()
-        .context("standard error cannot be shared with the command")
-        .map_err(Failure::refused)?;
-    Ok(command.redirect(Stream::Stdout, stderr))
+fn interrupted(recordings: &[Recording]) -> bool {
+    recordings.iter().any(|recording| recording.completeness().interrupted)
 }
 
-fn policy(args: &Tighten, recording: &Recording) -> Result<Policy, Failure> {
+/// What every run of the command reads from.
+enum Stdin {
+    /// A file: each run reads it from where the first began.
+    File(File, u64),
+    /// A terminal or the null device, which every run can read.
+    Shared,
+    /// A pipe or socket: what one run has read, the next does not get.
+    ReadOnce,
+}
+
+impl Stdin {
+    fn of_this_process() -> Stdin {
+        let stdin = io::stdin();
+        if stdin.is_terminal() {
+            return Stdin::Shared;
+        }
+        let Ok(mut file) = stdin.as_fd().try_clone_to_owned().map(File::from) else {
+            return Stdin::Shared; // closed: there is nothing to read
+        };
+        use std::os::unix::fs::FileTypeExt;
+        match file.metadata().map(|metadata| metadata.file_type()) {
+            Ok(kind) if kind.is_file() => match file.stream_position() {
+                Ok(start) => Stdin::File(file, start),
+                Err(_) => Stdin::ReadOnce,
+            },
+            Ok(kind) if kind.is_char_device() => Stdin::Shared,
+            _ => Stdin::ReadOnce,
+        }
+    }
+
+    /// Gives the next run what the first had, where that can be done.
+    fn rewind(&self) {
+        if let Stdin::File(file, start) = self {
+            let mut file = file;
+            // A file that told its position can be set back to it.
+            let _ = file.seek(io::SeekFrom::Start(*start));
+        }
+    }
+}
+
+fn policy(args: &Tighten, recordings: &[Recording]) -> Result<Policy, Failure> {
     let options = GenerateOptions {
-        name: super::generate::name_of(recording),
+        name: recordings.first().and_then(super::generate::name_of),
         accept_loss: args.accept_loss,
     };
-    generate(std::slice::from_ref(recording), &options).map_err(Failure::bad_input)
+    generate(recordings, &options).map_err(Failure::bad_input)
 }
 
 fn confined(
@@ -159,14 +215,16 @@ fn confined(
     command: Command,
     enforcement: &Enforcement,
     rules: &Rules,
-    first: &Recording,
+    before: &[Recording],
 ) -> Result<Confined, Failure> {
+    output::say("strait: running it again, confined");
     let (recording, verified) = record(args, command, Some(enforcement))?;
     let verified =
         verified.context("the confined run was not confined").map_err(Failure::refused)?;
     Ok(Confined::Ran {
         exit: recording.exit(),
-        denials: denials(&recording, rules, first),
+        denials: denials(&recording, rules, before),
+        interrupted: recording.completeness().interrupted,
         verified,
         gaps: recording
             .completeness()
@@ -179,12 +237,12 @@ fn confined(
 
 /// The calls of the confined run that the filter answered itself, except those that got the errno
 /// which was all that the kernel had for them in the first run: probes that fail as before.
-fn denials(recording: &Recording, rules: &Rules, first: &Recording) -> Vec<Denial> {
+fn denials(recording: &Recording, rules: &Rules, before: &[Recording]) -> Vec<Denial> {
     let mut denials = Vec::new();
     for call in recording.calls().iter().filter(|call| call.outcomes.denied > 0) {
         let chain = rules.table(call.arch.audit_arch()).map(|table| table.chain(call.nr));
         let action = chain.map_or(rules.foreign(), |chain| chain.otherwise);
-        if !as_before(call, action, first) {
+        if !as_before(call, action, before) {
             denials.push(Denial {
                 arch: call.arch,
                 nr: call.nr,
@@ -198,10 +256,12 @@ fn denials(recording: &Recording, rules: &Rules, first: &Recording) -> Vec<Denia
     denials
 }
 
-fn as_before(call: &Call, action: Action, first: &Recording) -> bool {
+fn as_before(call: &Call, action: Action, before: &[Recording]) -> bool {
     let Action::Errno(errno) = action else { return false };
-    let mut before =
-        first.calls().iter().filter(|seen| (seen.arch, seen.nr) == (call.arch, call.nr));
+    let mut before = before
+        .iter()
+        .flat_map(Recording::calls)
+        .filter(|seen| (seen.arch, seen.nr) == (call.arch, call.nr));
     let mut seen = false;
     let same = before.all(|before| {
         seen = true;

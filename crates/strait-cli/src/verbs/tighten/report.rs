@@ -5,13 +5,13 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use serde_json::{Value, json};
-use strait_abi::{Danger, Syscall};
+use strait_abi::{Arch, Danger, Syscall};
 use strait_policy::Summary;
 use strait_policy::recording::Exit;
 use strait_runtime::launch::Verified;
 use strait_runtime::verdict::Verdict;
 
-use super::{Confined, Denial, Tightened};
+use super::{Confined, Denial, Stdin, Tightened};
 use crate::failure::REFUSED;
 
 /// How many names a line of the summary shows.
@@ -24,6 +24,7 @@ impl Tightened<'_> {
     /// seen in the kernel but what was meant. `None` if there was no confined run.
     fn behaved(&self) -> Option<bool> {
         match &self.confined {
+            Confined::Ran { interrupted: true, .. } => None,
             Confined::Ran { exit, denials, verified, .. } => {
                 let kept = match verified {
                     Verified::Yes { verdict } => verdict.is_kept(),
@@ -32,23 +33,30 @@ impl Tightened<'_> {
                 };
                 Some(*exit == self.recording.exit() && denials.is_empty() && kept)
             }
-            Confined::NotAskedFor | Confined::Interrupted => None,
+            Confined::NotAskedFor | Confined::Interrupted { .. } => None,
         }
     }
 
     pub(super) fn status(&self) -> u8 {
         match (&self.confined, self.behaved()) {
-            (Confined::Interrupted, _) => INTERRUPTED,
+            (Confined::Interrupted { .. } | Confined::Ran { interrupted: true, .. }, _) => {
+                INTERRUPTED
+            }
             (_, Some(false)) => 1,
             (Confined::Ran { exit: None, .. }, _) => REFUSED,
             _ => 0,
         }
     }
 
+    /// The ABI that the baseline is known for, if the policy is for it.
+    fn compared(&self) -> Option<&Summary> {
+        self.summaries.iter().find(|summary| summary.arch == Arch::X86_64)
+    }
+
     /// What Docker's default profile would let pass and this policy does not, and is dangerous.
     fn closed_dangers(&self) -> Vec<Syscall> {
-        let native = self.summaries.first().into_iter();
-        dangerous(native.flat_map(|summary| summary.only_baseline.iter().copied()))
+        let compared = self.compared().into_iter();
+        dangerous(compared.flat_map(|summary| summary.only_baseline.iter().copied()))
     }
 
     /// What is dangerous and let pass.
@@ -59,6 +67,12 @@ impl Tightened<'_> {
     fn gaps(&self) -> Vec<String> {
         let mut gaps = self.recording.completeness().gaps();
         if let Confined::Ran { gaps: lost, .. } = &self.confined {
+            if matches!(self.stdin, Stdin::ReadOnce) {
+                gaps.push(
+                    "the confined run got of standard input only what the first had left of it"
+                        .to_owned(),
+                );
+            }
             gaps.extend(lost.iter().map(|lost| format!("confined run: lost in {lost}")));
         }
         gaps
@@ -67,7 +81,7 @@ impl Tightened<'_> {
     /// The summary, with colours.
     pub(super) fn text(&self) -> String {
         let mut out = Lines::default();
-        out.line("", &format!("strait tighten: {}", self.command.join(" ")));
+        out.line("", &format!("strait tighten: {}", shortened(&self.command.join(" "))));
         self.allowed(&mut out);
         self.beyond(&mut out);
         self.seen(&mut out);
@@ -80,6 +94,13 @@ impl Tightened<'_> {
         );
         self.confined_run(&mut out);
         match self.file {
+            Some(file) if matches!(self.confined, Confined::Interrupted { kept: true }) => {
+                let file = file.display();
+                out.line(
+                    "policy",
+                    &format!("{file} is left as it was (--accept-loss replaces it)"),
+                );
+            }
             Some(file) => out.line("policy", &file.display().to_string()),
             None => out.line("policy", "on standard output; -o FILE keeps it in a file"),
         }
@@ -105,7 +126,7 @@ impl Tightened<'_> {
     }
 
     fn beyond(&self, out: &mut Lines) {
-        let Some(native) = self.summaries.first() else { return };
+        let Some(native) = self.compared() else { return };
         let dangers = self.closed_dangers();
         out.line(
             "closed",
@@ -146,8 +167,11 @@ impl Tightened<'_> {
             Confined::NotAskedFor => {
                 return out.line("confined", "not run again (--once)");
             }
-            Confined::Interrupted => {
+            Confined::Interrupted { .. } => {
                 return out.line("confined", "not run again: the recording was interrupted");
+            }
+            Confined::Ran { interrupted: true, .. } => {
+                return out.line("confined", "interrupted, so that nothing can be said of it");
             }
             Confined::Ran { exit, denials, verified, .. } => (exit, denials, verified),
         };
@@ -158,11 +182,15 @@ impl Tightened<'_> {
             format!("{}, but before {}", ended(*exit), ended(first))
         };
         let denied: u64 = denials.iter().map(|denial| denial.count).sum();
+        let denied = usize::try_from(denied).unwrap_or(usize::MAX);
         let verdict = match self.behaved() {
             Some(true) => "behaved as the first run",
             _ => "did NOT behave as the first run",
         };
-        out.line("confined", &format!("{verdict}: {same}; {denied} calls denied"));
+        out.line(
+            "confined",
+            &format!("{verdict}: {same}; {} denied", super::recorder::counted(denied, "call")),
+        );
         for denial in denials.iter().take(NAMES) {
             let Denial { count, action, image, .. } = denial;
             out.line(
@@ -178,7 +206,7 @@ impl Tightened<'_> {
         let recording = self.recording;
         let completeness = recording.completeness();
         let calls: u64 = recording.calls().iter().map(|call| call.outcomes.count).sum();
-        let native = self.summaries.first();
+        let native = self.compared();
         let only_baseline = native.map(|summary| summary.only_baseline.len());
         let mut allowed: Vec<&str> =
             self.summaries.iter().flat_map(passing).map(Syscall::name).collect();
@@ -201,7 +229,7 @@ impl Tightened<'_> {
             },
             "allowed": {
                 "count": allowed.len(),
-                "existing": native.map(|summary| summary.existing),
+                "existing": self.summaries.first().map(|summary| summary.existing),
                 "names": allowed,
                 "dangerous": self.open_dangers().into_iter().map(danger).collect::<Vec<_>>(),
                 "byArch": self.summaries.iter().map(by_arch).collect::<Vec<_>>(),
@@ -222,7 +250,7 @@ impl Tightened<'_> {
 
     fn confined_json(&self) -> Value {
         match &self.confined {
-            Confined::NotAskedFor | Confined::Interrupted => Value::Null,
+            Confined::NotAskedFor | Confined::Interrupted { .. } => Value::Null,
             Confined::Ran { exit, denials, verified, .. } => json!({
                 "exit": exit,
                 "denials": denials.iter().map(Denial::json).collect::<Vec<_>>(),
@@ -262,6 +290,15 @@ fn dangerous(calls: impl Iterator<Item = Syscall>) -> Vec<Syscall> {
     let ranked = calls.filter_map(|call| Some((Reverse(call.danger()?.weight()), call)));
     let ranked: BTreeSet<_> = ranked.collect();
     ranked.into_iter().map(|(_, call)| call).collect()
+}
+
+/// A command in one line that a terminal shows.
+fn shortened(command: &str) -> String {
+    const LONGEST: usize = 160;
+    match command.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", &command[..end]),
+        None => command.to_owned(),
+    }
 }
 
 fn by_arch(summary: &Summary) -> Value {
