@@ -16,6 +16,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("curl", "/usr/bin/curl"),
     ("fzf", "/usr/bin/fzf"),
     ("gcc", "/usr/bin/gcc"),
+    ("gcc-multilib", "/usr/lib32/crt1.o"),
     ("git", "/usr/bin/git"),
     ("libc6-dev", "/usr/include/x86_64-linux-gnu/sys/syscall.h"),
     ("libseccomp-dev", "/usr/include/seccomp.h"),
