@@ -34,6 +34,12 @@ pub enum Verb {
     Record(Record),
     /// Write the least policy that permits what recordings saw, with the reason for each allow
     Generate(Generate),
+    /// Say what a policy allows that its author may not have meant
+    Check(Check),
+    /// List the named sets of calls, or show one with why each call is in it
+    Sets(Sets),
+    /// Print the JSON Schema of policies, for editors
+    Schema,
     /// Compile a policy to a seccomp-BPF program, proved to mean the policy
     Compile(Compile),
     /// Print the instructions of a program with the names of what they test
@@ -125,6 +131,27 @@ pub struct Generate {
     #[arg(long)]
     pub accept_loss: bool,
     /// Print the policy as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `strait check`.
+#[derive(Debug, Args)]
+pub struct Check {
+    /// The policy (`-`: standard input)
+    #[arg(value_name = "POLICY", value_hint = ValueHint::FilePath)]
+    pub policy: PathBuf,
+    /// Print the findings as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `strait sets`.
+#[derive(Debug, Args)]
+pub struct Sets {
+    /// One set, such as `set:io`
+    pub name: Option<String>,
+    /// Print them as JSON
     #[arg(long)]
     pub json: bool,
 }

@@ -11,12 +11,18 @@ use strait_policy::{ParseError, Policy, Recording, Rules};
 use crate::failure::Failure;
 use crate::input;
 
+/// Reads a policy, and gives its text for those who point into it.
+pub fn policy_text(path: &Path) -> Result<(Policy, String), Failure> {
+    let text = text(path)?;
+    let policy = Policy::parse(&text)
+        .map_err(|error| Failure::bad_input_report(report(&input::name(path), &text, &error)))?;
+    Ok((policy, text))
+}
+
 /// Reads a policy and what it means.
 pub fn policy(path: &Path) -> Result<(Policy, Rules), Failure> {
-    let text = text(path)?;
+    let (policy, _) = policy_text(path)?;
     let name = input::name(path);
-    let policy = Policy::parse(&text)
-        .map_err(|error| Failure::bad_input_report(report(&name, &text, &error)))?;
     let rules = policy.lower().context(name).map_err(Failure::bad_input)?;
     Ok((policy, rules))
 }

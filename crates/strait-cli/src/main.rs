@@ -25,6 +25,9 @@ fn main() -> ExitCode {
     let result = match cli.verb {
         Verb::Record(args) => verbs::record::run(&args),
         Verb::Generate(args) => verbs::generate::run(&args),
+        Verb::Check(args) => verbs::check::run(&args),
+        Verb::Sets(args) => verbs::sets::run(&args),
+        Verb::Schema => verbs::sets::schema(),
         Verb::Compile(args) => verbs::compile::run(&args),
         Verb::Disasm(args) => verbs::disasm::run(&args),
         Verb::Prove(args) => verbs::prove::run(&args),

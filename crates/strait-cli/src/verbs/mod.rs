@@ -1,5 +1,6 @@
 //! The verbs, one file each.
 
+pub mod check;
 pub mod compile;
 pub mod completions;
 pub mod disasm;
@@ -9,5 +10,6 @@ pub mod man;
 pub mod prove;
 pub mod record;
 pub mod run;
+pub mod sets;
 pub mod tighten;
 pub mod verify;
