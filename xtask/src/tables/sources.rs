@@ -19,8 +19,18 @@ pub(super) const PACKAGES: &[Package] = &[
 
 /// The suites that have them.
 const SUITES: &[&str] = &["trixie-backports", "sid"];
-const MIRROR: &str = "http://deb.debian.org/debian";
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+
+/// The mirror that this machine has Debian's packages from, as apt knows it.
+fn mirror() -> Result<String> {
+    let output = Command::new("apt-get")
+        .args(["indextargets", "--format", "$(SITE)", "Label: Debian"])
+        .output()
+        .context("apt-get tells no mirror; this needs a Debian machine")?;
+    let sites = String::from_utf8_lossy(&output.stdout);
+    let site = sites.lines().find(|site| !site.is_empty()).map(str::to_owned);
+    site.context("apt knows no mirror of Debian: run `apt-get update` once")
+}
 
 /// A Debian package at one version.
 pub(super) struct Package {
@@ -137,9 +147,10 @@ impl Sources {
         for folder in ["lists/partial", "cache/archives/partial", "sources.d"] {
             fs::create_dir_all(apt.join(folder))?;
         }
+        let mirror = mirror()?;
         let suites: String = SUITES
             .iter()
-            .map(|suite| format!("deb [signed-by={KEYRING}] {MIRROR} {suite} main\n"))
+            .map(|suite| format!("deb [signed-by={KEYRING}] {mirror} {suite} main\n"))
             .collect();
         fs::write(apt.join("sources.list"), suites)?;
         fs::write(apt.join("status"), "")?;
