@@ -5,7 +5,7 @@
 use proptest::prelude::*;
 use strait_abi::{Arch, KernelVersion};
 use strait_policy::check::Places;
-use strait_policy::format::oci::{self, Machine};
+use strait_policy::format::{Target, oci};
 use strait_policy::format::{seccompiler, spo, strace};
 use strait_policy::{Policy, Query, Recording, When};
 
@@ -40,7 +40,7 @@ const TRACE: &str = "[pid 1] execve(\"/x\", [], 0) = 0\nread(0, \"= -1\", 3) = -
 
 /// Everything that reads text.
 fn read(text: &str) {
-    let machine = Machine::new(Arch::X86_64, KernelVersion::new(6, 18));
+    let machine = Target::new(Arch::X86_64, KernelVersion::new(6, 18));
     if let Ok(policy) = Policy::parse(text) {
         let printed = policy.to_string();
         assert_eq!(Policy::parse(&printed).unwrap(), policy, "{printed}");
@@ -98,7 +98,7 @@ proptest! {
 
 #[test]
 fn the_documents_that_are_damaged_are_whole_before() {
-    let machine = Machine::new(Arch::X86_64, KernelVersion::new(6, 18));
+    let machine = Target::new(Arch::X86_64, KernelVersion::new(6, 18));
     Policy::parse(POLICY).unwrap();
     oci::import(PROFILE, &machine).unwrap();
     seccompiler::import(FILTERS, Arch::X86_64).unwrap();

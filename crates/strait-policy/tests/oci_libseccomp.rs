@@ -13,7 +13,7 @@ use std::sync::OnceLock;
 use proptest::prelude::*;
 use strait_abi::{Arch, KernelVersion, Syscall};
 use strait_bpf::{Action, Decision, Program};
-use strait_policy::format::oci::{self, Machine, Runtime};
+use strait_policy::format::{Runtime, Target, oci};
 use strait_testkit::skip;
 
 fn oracle() -> Option<&'static PathBuf> {
@@ -49,8 +49,8 @@ fn libseccomp(oracle: &PathBuf, input: &str) -> Option<Decision> {
     Some(Decision::of(&Program::from_bytes(&output.stdout).unwrap()).unwrap())
 }
 
-fn machine() -> Machine {
-    let mut machine = Machine::new(Arch::X86_64, KernelVersion::new(6, 18));
+fn machine() -> Target {
+    let mut machine = Target::new(Arch::X86_64, KernelVersion::new(6, 18));
     machine.runtime = Runtime::Crun;
     machine
 }

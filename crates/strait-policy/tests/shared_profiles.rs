@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use strait_abi::{Arch, KernelVersion, Syscall};
 use strait_bpf::{Action, SeccompData};
 use strait_policy::baseline::docker_default;
-use strait_policy::format::oci::{self, Machine};
+use strait_policy::format::{Target, oci};
 use strait_policy::format::{seccompiler, spo};
 use strait_policy::{Policy, Rules};
 use strait_testkit::skip;
@@ -25,8 +25,8 @@ fn profile(test: &str, name: &str) -> Option<String> {
     }
 }
 
-fn machine() -> Machine {
-    Machine::new(Arch::X86_64, KernelVersion::new(6, 18))
+fn machine() -> Target {
+    Target::new(Arch::X86_64, KernelVersion::new(6, 18))
 }
 
 fn decide(rules: &Rules, arch: Arch, name: &str, args: [u64; 6]) -> Action {
@@ -80,7 +80,7 @@ fn the_default_profile_of_docker_is_read_and_written() {
 #[test]
 fn capabilities_and_kernels_select_rules() {
     let Some(text) = profile("docker default", "moby-default.json") else { return };
-    let allows = |machine: &Machine, name| {
+    let allows = |machine: &Target, name| {
         let rules = oci::import(&text, machine).unwrap().policy.lower().unwrap();
         decide(&rules, Arch::X86_64, name, [0; 6]) == Action::Allow
     };

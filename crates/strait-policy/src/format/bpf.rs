@@ -9,10 +9,22 @@ use std::collections::{BTreeMap, BTreeSet};
 use strait_abi::{Arch, AuditArch};
 use strait_bpf::{Action, Answer, CallSpan, Constraint, Decision, Program, Values};
 
-use super::{FormatError, Imported};
+use super::{Codec, FormatError, Imported};
 use crate::policy::{Architectures, Unknown};
 use crate::raise::raise;
 use crate::rules::{Arm, Chain, Condition, Op, Rules, Table, Test, Width};
+
+pub(super) const CODEC: Codec = Codec {
+    name: "bpf",
+    recognises: |_| false,
+    import: |bytes, _| import(&Program::from_bytes(bytes)?),
+    export: |_, _| {
+        Err(FormatError::Inexpressible {
+            what: "a policy".to_owned(),
+            right: "a program is made of it by `strait compile`".to_owned(),
+        })
+    },
+};
 
 /// How many regions the arguments of one call may be told apart in.
 const MAX_REGIONS: usize = 256;

@@ -12,7 +12,7 @@
 //!   ABIs that it lists, unless the default lets calls pass.
 //!
 //! Docker and Podman take more than the runtimes: `archMap`, `includes` and `excludes` are resolved
-//! for the machine and capabilities of [`Machine`], as they do it before a runtime is asked.
+//! for the machine and capabilities of [`Target`], as they do it before a runtime is asked.
 
 mod export;
 mod libseccomp;
@@ -20,89 +20,45 @@ mod profile;
 
 use std::collections::BTreeSet;
 
-use strait_abi::{Arch, KernelVersion};
+use strait_abi::Arch;
 
 pub use export::export;
 
-use super::{FormatError, Imported, Note};
+use super::{Codec, FormatError, Imported, Note, Runtime, Target, as_text};
 use crate::policy::{Architectures, Unknown};
 use crate::raise::raise;
 use crate::text;
 
-/// Which runtime loads the filter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Runtime {
-    /// runc: answers ENOSYS to what is newer than the profile.
-    Runc,
-    /// crun: loads what libseccomp makes, as it is.
-    Crun,
-}
+pub(super) const CODEC: Codec = Codec {
+    name: "oci",
+    recognises: |sample| sample.has_any(&["defaultAction", "archMap", "linux", "ociVersion"]),
+    import: |bytes, target| import(as_text(bytes)?, target),
+    export,
+};
 
-/// What a profile is resolved for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Machine {
-    /// The machine's own ABI.
-    pub arch: Arch,
-    /// Its kernel.
-    pub kernel: KernelVersion,
-    /// The capabilities that the container gets, such as `CAP_CHOWN`.
-    pub capabilities: BTreeSet<String>,
-    /// The runtime.
-    pub runtime: Runtime,
-    /// The newest kernel whose calls the runtime's libseccomp knows, if that is known: names of
-    /// newer calls are skipped as any unknown name is. libseccomp 2.5.4 knows those of 5.17, as Debian 12 has it those of 6.7.
-    pub library: Option<KernelVersion>,
-}
-
-impl Machine {
-    /// The capabilities that Docker gives unless told otherwise.
-    pub const DOCKER_CAPABILITIES: &[&str] = &[
-        "CAP_AUDIT_WRITE",
-        "CAP_CHOWN",
-        "CAP_DAC_OVERRIDE",
-        "CAP_FOWNER",
-        "CAP_FSETID",
-        "CAP_KILL",
-        "CAP_MKNOD",
-        "CAP_NET_BIND_SERVICE",
-        "CAP_NET_RAW",
-        "CAP_SETFCAP",
-        "CAP_SETGID",
-        "CAP_SETPCAP",
-        "CAP_SETUID",
-        "CAP_SYS_CHROOT",
-    ];
-
-    /// A machine with runc and Docker's capabilities.
-    pub fn new(arch: Arch, kernel: KernelVersion) -> Machine {
-        let capabilities = Machine::DOCKER_CAPABILITIES.iter().map(|&name| name.into()).collect();
-        Machine { arch, kernel, capabilities, runtime: Runtime::Runc, library: None }
-    }
-}
-
-/// What the runtime would install on the machine, as a policy.
+/// What the runtime would install on the target, as a policy.
 ///
 /// # Errors
 /// If the text is no profile, or one that the runtime would refuse.
-pub fn import(text: &str, machine: &Machine) -> Result<Imported, FormatError> {
+pub fn import(text: &str, target: &Target) -> Result<Imported, FormatError> {
     let root = text::read_json(text).map_err(|fault| fault.in_text(text))?;
-    import_profile(&root, text, machine)
+    import_profile(&root, text, target)
 }
 
 /// The same of a profile that stands somewhere in `text`.
 pub(crate) fn import_profile(
     root: &text::Node,
     text: &str,
-    machine: &Machine,
+    target: &Target,
 ) -> Result<Imported, FormatError> {
     let mut notes = Vec::new();
     let profile =
-        profile::resolve(root, machine, &mut notes).map_err(|fault| fault.in_text(text))?;
-    let rules = libseccomp::install(&profile, machine);
+        profile::resolve(root, target, &mut notes).map_err(|fault| fault.in_text(text))?;
+    let rules = libseccomp::install(&profile, target);
     let mut arches: BTreeSet<Arch> = profile.listed.iter().copied().collect();
-    arches.insert(machine.arch);
-    let architectures = Architectures::new(arches).unwrap_or_else(|| machine.arch.into());
-    let unknown = libseccomp::beyond_all_names(&rules, machine.arch)
+    arches.insert(target.arch);
+    let architectures = Architectures::new(arches).unwrap_or_else(|| target.arch.into());
+    let unknown = libseccomp::beyond_all_names(&rules, target.arch)
         .filter(|action| *action != profile.default)
         .map(|action| Unknown { after: Arch::tables_as_of(), action });
     let policy = raise(&rules, architectures, profile.default, unknown)?;

@@ -12,11 +12,50 @@ use strait_abi::{Arch, Syscall};
 use strait_bpf::Action;
 
 use super::product::chain_products;
-use super::{Exported, FormatError, Imported, Note, compare};
+use super::{Codec, Exported, FormatError, Imported, Note, Sample, Target, as_text};
 use crate::policy::Policy;
 use crate::raise::raise;
 use crate::rules::{Arm, Chain, Condition, Op, Rules, Table, Test, Width};
 use crate::text::{self, Fault, Fields, Node, Problem, Span, Value, nearest};
+
+pub(super) const CODEC: Codec = Codec {
+    name: "seccompiler",
+    recognises,
+    import: |bytes, target| import_thread(as_text(bytes)?, target),
+    export: |policy, target| {
+        let thread = target.thread.as_deref().or(policy.metadata.name.as_deref());
+        export(policy, thread.unwrap_or("main"))
+    },
+};
+
+/// A file whose every field looks like a filter.
+fn recognises(sample: &Sample<'_>) -> bool {
+    const ACTIONS: [&str; 4] =
+        ["match_action", "filter_action", "mismatch_action", "default_action"];
+    let has_action = |node: &Node| match &node.value {
+        Value::Map(fields) => fields.iter().any(|field| ACTIONS.contains(&&*field.key)),
+        _ => false,
+    };
+    match &sample.tree {
+        Some(Node { value: Value::Map(filters), .. }) => {
+            !filters.is_empty() && filters.iter().all(|filter| has_action(&filter.node))
+        }
+        Some(_) => false,
+        None => ACTIONS.iter().any(|name| sample.text.contains(name)),
+    }
+}
+
+/// What a file says of the target's thread, or of the only one that it has.
+fn import_thread(text: &str, target: &Target) -> Result<Imported, FormatError> {
+    let mut threads = import(text, target.arch)?;
+    let names = threads.keys().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    let found = match &target.thread {
+        Some(thread) => threads.remove(thread),
+        None if threads.len() == 1 => threads.pop_first().map(|(_, imported)| imported),
+        None => None,
+    };
+    found.ok_or_else(|| FormatError::Thread { names, wanted: target.thread.clone() })
+}
 
 /// What a file says of each thread, for one ABI.
 ///
@@ -89,8 +128,7 @@ pub fn export(policy: &Policy, thread: &str) -> Result<Exported, FormatError> {
         Some(imported) => imported.policy.lower()?,
         None => Rules::new(Action::KillProcess),
     };
-    let losses = compare(&rules, &installed, &policy.architectures)?;
-    Ok(Exported { text, losses })
+    Exported::new(text, &rules, &installed, &policy.architectures)
 }
 
 fn arg(test: &Test) -> Option<Json> {

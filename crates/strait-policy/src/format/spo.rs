@@ -2,8 +2,7 @@
 
 use serde_json::Value;
 
-use super::oci::{self, Machine};
-use super::{Exported, FormatError, Imported};
+use super::{Codec, Exported, FormatError, Imported, Target, as_text, oci};
 use crate::policy::Policy;
 use crate::text::{self, Fields, Node, Problem};
 
@@ -12,14 +11,24 @@ pub const API_VERSION: &str = "security-profiles-operator.x-k8s.io/v1beta1";
 /// `kind` of a profile.
 pub const KIND: &str = "SeccompProfile";
 
-/// What the runtime would install on the machine, as a policy.
+pub(super) const CODEC: Codec = Codec {
+    name: "spo",
+    recognises: |sample| match &sample.tree {
+        Some(_) => sample.kind() == Some(KIND),
+        None => sample.text.contains(KIND),
+    },
+    import: |bytes, target| import(as_text(bytes)?, target),
+    export,
+};
+
+/// What the runtime would install on the target, as a policy.
 ///
 /// # Errors
 /// If the text is no profile, or one that stands on another that is not in it.
-pub fn import(text: &str, machine: &Machine) -> Result<Imported, FormatError> {
+pub fn import(text: &str, target: &Target) -> Result<Imported, FormatError> {
     let root = text::read_yaml(text).map_err(|fault| fault.in_text(text))?;
     let (name, spec) = spec(&root).map_err(|fault| fault.in_text(text))?;
-    let mut imported = oci::import_profile(spec, text, machine)?;
+    let mut imported = oci::import_profile(spec, text, target)?;
     imported.policy.metadata.name = name;
     Ok(imported)
 }
@@ -28,8 +37,8 @@ pub fn import(text: &str, machine: &Machine) -> Result<Imported, FormatError> {
 ///
 /// # Errors
 /// If the policy has no meaning.
-pub fn export(policy: &Policy, machine: &Machine) -> Result<Exported, FormatError> {
-    let Exported { text: json, losses } = oci::export(policy, machine)?;
+pub fn export(policy: &Policy, target: &Target) -> Result<Exported, FormatError> {
+    let Exported { text: json, losses, notes } = oci::export(policy, target)?;
     let profile: Value = serde_json::from_str(&json).map_err(|_| FormatError::Inexpressible {
         what: "the profile".to_owned(),
         right: "this is a defect of Strait".to_owned(),
@@ -58,7 +67,7 @@ pub fn export(policy: &Policy, machine: &Machine) -> Result<Exported, FormatErro
             text.push_str(&format!("        - {arg}\n"));
         }
     }
-    Ok(Exported { text, losses })
+    Ok(Exported { text, losses, notes })
 }
 
 /// The object's name, and the profile in it.
@@ -100,7 +109,7 @@ mod tests {
 
     #[test]
     fn what_goes_out_comes_back() {
-        let machine = Machine::new(Arch::X86_64, KernelVersion::new(6, 18));
+        let target = Target::new(Arch::X86_64, KernelVersion::new(6, 18));
         let text = "
 apiVersion: security-profiles-operator.x-k8s.io/v1beta1
 kind: SeccompProfile
@@ -115,18 +124,18 @@ spec:
     names: [socket]
     args: [{index: 0, value: 1, op: SCMP_CMP_EQ}]
 ";
-        let policy = import(text, &machine).unwrap().policy;
+        let policy = import(text, &target).unwrap().policy;
         assert_eq!(policy.metadata.name.as_deref(), Some("web"));
         assert_eq!(policy.default, Action::Errno(1));
-        let exported = export(&policy, &machine).unwrap();
+        let exported = export(&policy, &target).unwrap();
         assert_eq!(exported.losses, []);
-        let again = import(&exported.text, &machine).unwrap().policy;
+        let again = import(&exported.text, &target).unwrap().policy;
         assert_eq!(again, policy, "{}", exported.text);
     }
 
     #[test]
     fn other_objects_are_refused() {
-        let machine = Machine::new(Arch::X86_64, KernelVersion::new(6, 18));
+        let target = Target::new(Arch::X86_64, KernelVersion::new(6, 18));
         let head = "apiVersion: security-profiles-operator.x-k8s.io/v1beta1\n";
         for (text, message) in [
             ("kind: SelinuxProfile\n".to_owned(), "a `SelinuxProfile`"),
@@ -134,7 +143,7 @@ spec:
             (format!("{head}kind: SeccompProfile\nspec: {{baseProfileName: x}}\n"), "merge"),
             (format!("{head}kind: SeccompProfile\n"), "`spec` is missing"),
         ] {
-            let error = import(&text, &machine).unwrap_err().to_string();
+            let error = import(&text, &target).unwrap_err().to_string();
             assert!(error.contains(message), "{error}");
         }
     }

@@ -6,9 +6,9 @@ use serde::Serialize;
 use strait_abi::{Arch, Syscall};
 use strait_bpf::Action;
 
-use super::{Machine, Runtime, libseccomp, profile};
+use super::{Runtime, Target, libseccomp, profile};
 use crate::format::product::{Product, chain_products};
-use crate::format::{Exported, FormatError, compare};
+use crate::format::{Exported, FormatError};
 use crate::policy::Policy;
 use crate::rules::{Op, Width};
 use crate::text;
@@ -20,7 +20,7 @@ use crate::text;
 ///
 /// # Errors
 /// If the policy has no meaning.
-pub fn export(policy: &Policy, machine: &Machine) -> Result<Exported, FormatError> {
+pub fn export(policy: &Policy, target: &Target) -> Result<Exported, FormatError> {
     let rules = policy.lower()?;
     let mut unconditional: BTreeMap<std::cmp::Reverse<Action>, BTreeSet<Syscall>> = BTreeMap::new();
     let mut conditional: BTreeMap<Vec<(Vec<JsonArg>, Action)>, BTreeSet<Syscall>> = BTreeMap::new();
@@ -47,7 +47,7 @@ pub fn export(policy: &Policy, machine: &Machine) -> Result<Exported, FormatErro
             _ => drop(conditional.entry(first).or_default().insert(call)),
         }
     }
-    if machine.runtime == Runtime::Runc && !policy.default.lets_pass() {
+    if target.runtime == Runtime::Runc && !policy.default.lets_pass() {
         let kept = |action: &Action| *action != ENOSYS;
         let named: BTreeSet<Syscall> = unconditional
             .iter()
@@ -85,11 +85,10 @@ pub fn export(policy: &Policy, machine: &Machine) -> Result<Exported, FormatErro
         .expect("the fields are strings, numbers and lists: they always serialize");
     text.push('\n');
     let written = text::read_json(&text)
-        .and_then(|root| profile::resolve(&root, machine, &mut Vec::new()))
+        .and_then(|root| profile::resolve(&root, target, &mut Vec::new()))
         .map_err(|fault| fault.in_text(&text))?;
-    let installed = libseccomp::install(&written, machine);
-    let losses = compare(&rules, &installed, &policy.architectures)?;
-    Ok(Exported { text, losses })
+    let installed = libseccomp::install(&written, target);
+    Exported::new(text, &rules, &installed, &policy.architectures)
 }
 
 const ENOSYS: Action = Action::Errno(38);

@@ -6,7 +6,7 @@ use strait_abi::{Arch, Syscall};
 use strait_bpf::Action;
 
 use super::profile::{Arg, CompareOp, Profile};
-use super::{Machine, Runtime};
+use super::{Runtime, Target};
 use crate::rules::{Arm, Chain, Condition, Op, Rules, Table, Test, Width};
 use crate::signature::register_width;
 
@@ -17,10 +17,10 @@ const ENOSYS: Action = Action::Errno(38);
 const SKIPPED: u32 = u32::MAX;
 
 /// The rules that the machine's runtime would install.
-pub(super) fn install(profile: &Profile, machine: &Machine) -> Rules {
+pub(super) fn install(profile: &Profile, target: &Target) -> Rules {
     let mut arches = profile.listed.clone();
-    if !arches.contains(&machine.arch) {
-        arches.push(machine.arch);
+    if !arches.contains(&target.arch) {
+        arches.push(target.arch);
     }
     let mut rules = Rules::new(BAD_ARCH);
     for &arch in &arches {
@@ -43,7 +43,7 @@ pub(super) fn install(profile: &Profile, machine: &Machine) -> Rules {
         }
         rules = rules.with_table(arch.audit_arch(), table);
     }
-    if machine.runtime == Runtime::Runc { prepend_enosys_stub(profile, rules) } else { rules }
+    if target.runtime == Runtime::Runc { prepend_enosys_stub(profile, rules) } else { rules }
 }
 
 /// What the numbers get that are greater than those of all calls known here.

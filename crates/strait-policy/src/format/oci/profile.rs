@@ -1,9 +1,9 @@
-//! A profile resolved for a machine, as Docker and Podman do it before a runtime sees it.
+//! A profile resolved for a target, as Docker and Podman do it before a runtime sees it.
 
 use strait_abi::{Arch, KernelVersion, Syscall};
 use strait_bpf::Action;
 
-use super::Machine;
+use super::Target;
 use crate::text::{Fault, Node, Problem, Span, Value, nearest};
 
 /// What a runtime is given.
@@ -45,10 +45,10 @@ pub(super) enum CompareOp {
     MaskedEq,
 }
 
-/// The profile that `root` is on this machine.
+/// The profile that `root` is on this target.
 pub(super) fn resolve(
     root: &Node,
-    machine: &Machine,
+    target: &Target,
     notes: &mut Vec<(Span, String)>,
 ) -> Result<Profile, Fault> {
     let object = seccomp_object(root)?;
@@ -57,10 +57,10 @@ pub(super) fn resolve(
         object.node.span.fault(Problem::MissingField { field: "defaultAction", of })
     })?;
     let default = action(default, errno_ret(&object, "defaultErrnoRet")?)?;
-    let listed = architectures(&object, machine, notes)?;
+    let listed = architectures(&object, target, notes)?;
     let mut rules = Vec::new();
     for node in object.list("syscalls")? {
-        rule(&Object::new(node, "a rule")?, machine, notes, &mut rules)?;
+        rule(&Object::new(node, "a rule")?, target, notes, &mut rules)?;
     }
     for (field, what) in [
         ("flags", "flags are not part of a decision; set them where the filter is loaded"),
@@ -90,7 +90,7 @@ fn seccomp_object(root: &Node) -> Result<Object<'_>, Fault> {
 
 fn architectures(
     object: &Object<'_>,
-    machine: &Machine,
+    target: &Target,
     notes: &mut Vec<(Span, String)>,
 ) -> Result<Vec<Arch>, Fault> {
     let mut nodes: Vec<&Node> = object.list("architectures")?.iter().collect();
@@ -104,7 +104,7 @@ fn architectures(
     for node in map {
         let entry = Object::new(node, "archMap")?;
         let Some(native) = entry.field("architecture") else { continue };
-        if native.text("architecture")? == machine.arch.oci_name() {
+        if native.text("architecture")? == target.arch.oci_name() {
             nodes.push(native);
             nodes.extend(entry.list("subArchitectures")?);
         }
@@ -116,7 +116,7 @@ fn architectures(
             Some(&arch) if !listed.contains(&arch) => listed.push(arch),
             Some(_) => {}
             None if FOREIGN_ARCHES.contains(&name) => {
-                let message = format!("`{name}` is left out: no kernel of {} has it", machine.arch);
+                let message = format!("`{name}` is left out: no kernel of {} has it", target.arch);
                 notes.push((node.span, message));
             }
             None => {
@@ -152,7 +152,7 @@ const FOREIGN_ARCHES: &[&str] = &[
 
 fn rule(
     rule: &Object<'_>,
-    machine: &Machine,
+    target: &Target,
     notes: &mut Vec<(Span, String)>,
     rules: &mut Vec<OciRule>,
 ) -> Result<(), Fault> {
@@ -182,19 +182,19 @@ fn rule(
     }
     let args: Vec<Arg> = rule.list("args")?.iter().map(arg).collect::<Result<_, _>>()?;
     if let Some(node) = rule.field("excludes")
-        && Conditions::new(node)?.excludes(machine)
+        && Conditions::new(node)?.excludes(target)
     {
         return Ok(());
     }
     if let Some(node) = rule.field("includes")
-        && !Conditions::new(node)?.includes(machine)
+        && !Conditions::new(node)?.includes(target)
     {
         return Ok(());
     }
     for node in names {
         let name = node.text("names")?.to_owned();
         let since = Syscall::from_name(&name).and_then(Syscall::since);
-        if machine.library.is_some_and(|library| since.is_some_and(|since| since > library)) {
+        if target.library.is_some_and(|library| since.is_some_and(|since| since > library)) {
             let message =
                 format!("`{name}` is newer than the runtime's libseccomp, which skips it");
             notes.push((node.span, message));
@@ -279,19 +279,19 @@ impl Conditions {
     }
 
     /// Every condition holds.
-    fn includes(&self, machine: &Machine) -> bool {
-        let arch = go_arch(machine.arch);
+    fn includes(&self, target: &Target) -> bool {
+        let arch = go_arch(target.arch);
         (self.arches.is_empty() || self.arches.iter().any(|name| name == arch))
-            && self.capabilities.iter().all(|name| machine.capabilities.contains(name))
-            && self.min_kernel.is_none_or(|kernel| machine.kernel >= kernel)
+            && self.capabilities.iter().all(|name| target.capabilities.contains(name))
+            && self.min_kernel.is_none_or(|kernel| target.kernel >= kernel)
     }
 
     /// Any condition holds.
-    fn excludes(&self, machine: &Machine) -> bool {
-        let arch = go_arch(machine.arch);
+    fn excludes(&self, target: &Target) -> bool {
+        let arch = go_arch(target.arch);
         self.arches.iter().any(|name| name == arch)
-            || self.capabilities.iter().any(|name| machine.capabilities.contains(name))
-            || self.min_kernel.is_some_and(|kernel| machine.kernel >= kernel)
+            || self.capabilities.iter().any(|name| target.capabilities.contains(name))
+            || self.min_kernel.is_some_and(|kernel| target.kernel >= kernel)
     }
 }
 
