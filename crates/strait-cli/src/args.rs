@@ -4,9 +4,11 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use rustix::process::Pid;
-use strait_abi::Arch;
+use strait_abi::{Arch, KernelVersion};
+use strait_policy::format::{Format, Runtime};
 
 /// Give a Linux workload the narrowest system call passage that it can live with.
 ///
@@ -40,6 +42,8 @@ pub enum Verb {
     Sets(Sets),
     /// Print the JSON Schema of policies, for editors
     Schema,
+    /// Write a policy or profile in another format, and say what that cannot express
+    Convert(Convert),
     /// Compile a policy to a seccomp-BPF program, proved to mean the policy
     Compile(Compile),
     /// Print the instructions of a program with the names of what they test
@@ -144,6 +148,8 @@ pub struct Check {
     /// Print the findings as JSON
     #[arg(long)]
     pub json: bool,
+    #[command(flatten)]
+    pub profile: Profile,
 }
 
 /// `strait sets`.
@@ -156,15 +162,34 @@ pub struct Sets {
     pub json: bool,
 }
 
+/// `strait convert`.
+#[derive(Debug, Args)]
+pub struct Convert {
+    /// The policy or profile (`-`: standard input)
+    #[arg(value_name = "IN", value_hint = ValueHint::FilePath)]
+    pub input: PathBuf,
+    /// The format to write
+    #[arg(long, value_name = "FORMAT", value_parser = format())]
+    pub to: Format,
+    /// Write it to this file (default: standard output)
+    #[arg(short, long, value_name = "OUT", value_hint = ValueHint::FilePath)]
+    pub output: Option<PathBuf>,
+    /// Write it even if the format cannot express all of it; what is lost is listed all the same
+    #[arg(long)]
+    pub lossy: bool,
+    /// Print what is lost as JSON on standard output; needs -o
+    #[arg(long, requires = "output")]
+    pub json: bool,
+    #[command(flatten)]
+    pub profile: Profile,
+}
+
 /// `strait compile`.
 #[derive(Debug, Args)]
 pub struct Compile {
     /// The policy (`-`: standard input)
     #[arg(value_name = "POLICY", value_hint = ValueHint::FilePath)]
     pub policy: PathBuf,
-    /// Only this architecture of the policy
-    #[arg(long, value_name = "A")]
-    pub arch: Option<Arch>,
     /// The form of the program
     #[arg(long, value_enum, default_value_t = ProgramFormat::Bpf)]
     pub format: ProgramFormat,
@@ -174,6 +199,8 @@ pub struct Compile {
     /// Write the program to this file (default: standard output)
     #[arg(short, long, value_name = "F", value_hint = ValueHint::FilePath)]
     pub output: Option<PathBuf>,
+    #[command(flatten)]
+    pub profile: Profile,
 }
 
 /// `strait disasm`.
@@ -196,6 +223,8 @@ pub struct Prove {
     /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
+    #[command(flatten)]
+    pub profile: Profile,
 }
 
 /// `strait run`.
@@ -207,6 +236,8 @@ pub struct Run {
     /// The command and its arguments
     #[arg(last = true, required = true, value_name = "CMD", value_hint = ValueHint::CommandWithArguments)]
     pub command: Vec<OsString>,
+    #[command(flatten)]
+    pub profile: Profile,
 }
 
 /// `strait inspect`.
@@ -238,6 +269,8 @@ pub struct Verify {
     /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
+    #[command(flatten)]
+    pub profile: Profile,
 }
 
 /// `strait completions`.
@@ -254,6 +287,37 @@ pub struct Man {
     /// The folder
     #[arg(value_hint = ValueHint::DirPath)]
     pub dir: PathBuf,
+}
+
+/// What a foreign profile is resolved for; a policy of Strait's own asks for none of it.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Foreign profiles")]
+pub struct Profile {
+    /// Read the policy in this format (default: what it looks like)
+    #[arg(long, value_name = "FORMAT", value_parser = format())]
+    pub from: Option<Format>,
+    /// The machine's architecture (default: this one); `compile` keeps only this one
+    #[arg(long, value_name = "ARCH")]
+    pub arch: Option<Arch>,
+    /// The machine's kernel, as MAJOR.MINOR (default: the running one)
+    #[arg(long, value_name = "VERSION")]
+    pub kernel: Option<KernelVersion>,
+    /// The capabilities that the container has: names such as NET_ADMIN, and ALL, NONE and DOCKER
+    /// for sets of them; repeatable, or separated by commas (default: DOCKER)
+    #[arg(long = "cap", value_name = "CAP", value_delimiter = ',')]
+    pub capabilities: Vec<String>,
+    /// The container runtime that loads the profile (default: runc)
+    #[arg(long, value_name = "RUNTIME", value_parser = runtime())]
+    pub runtime: Option<Runtime>,
+    /// The newest kernel whose calls the runtime's libseccomp knows (default: all that are known)
+    #[arg(long, value_name = "VERSION")]
+    pub library: Option<KernelVersion>,
+    /// Which thread's filter, of a file with several
+    #[arg(long, value_name = "NAME")]
+    pub thread: Option<String>,
+    /// What the profile refers to as NAME is in this file; names of files beside it are found
+    #[arg(long = "file", value_name = "NAME=PATH", value_parser = named_file)]
+    pub files: Vec<(String, PathBuf)>,
 }
 
 /// Who observes a recording.
@@ -299,6 +363,28 @@ impl std::str::FromStr for Subject {
             None => Ok(Subject::File(text.into())),
             Some(number) => pid(number).map(Subject::Pid),
         }
+    }
+}
+
+/// The formats by name, so that help and completions list them.
+fn format() -> impl TypedValueParser<Value = Format> {
+    PossibleValuesParser::new(Format::ALL.iter().map(|format| format.name()))
+        .try_map(|name| name.parse::<Format>())
+}
+
+/// The runtimes by name.
+fn runtime() -> impl TypedValueParser<Value = Runtime> {
+    PossibleValuesParser::new(Runtime::ALL.iter().map(|runtime| runtime.name()))
+        .try_map(|name| name.parse::<Runtime>())
+}
+
+/// Reads `NAME=PATH`.
+fn named_file(text: &str) -> Result<(String, PathBuf), String> {
+    match text.split_once('=') {
+        Some((name, path)) if !name.is_empty() && !path.is_empty() => {
+            Ok((name.to_owned(), path.into()))
+        }
+        _ => Err(format!("`{text}` is not NAME=PATH")),
     }
 }
 

@@ -4,27 +4,107 @@ use std::path::Path;
 
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 use anyhow::{Context, anyhow};
-use strait_abi::Arch;
+use strait_abi::{Arch, KernelVersion};
 use strait_bpf::{ByteOrder, Program};
+use strait_policy::check::Places;
+use strait_policy::format::{Format, FormatError, Imported, Note, Target};
 use strait_policy::{ParseError, Policy, Recording, Rules};
 
+use crate::args::Profile;
 use crate::failure::Failure;
-use crate::input;
+use crate::{input, output};
 
-/// Reads a policy, and gives its text for those who point into it.
-pub fn policy_text(path: &Path) -> Result<(Policy, String), Failure> {
-    let text = text(path)?;
-    let policy = Policy::parse(&text)
-        .map_err(|error| Failure::bad_input_report(report(&input::name(path), &text, &error)))?;
-    Ok((policy, text))
+/// A policy, and what it was read from.
+pub struct Document {
+    /// The policy.
+    pub policy: Policy,
+    /// The format that it was read in.
+    pub format: Format,
+    bytes: Vec<u8>,
 }
 
-/// Reads a policy and what it means.
-pub fn policy(path: &Path) -> Result<(Policy, Rules), Failure> {
-    let (policy, _) = policy_text(path)?;
+impl Document {
+    /// Where the parts of the policy stand in the file; nowhere in one of a foreign format.
+    pub fn places(&self) -> Places {
+        match (self.format, std::str::from_utf8(&self.bytes)) {
+            (Format::Strait, Ok(text)) => Places::of(text),
+            _ => Places::of(""),
+        }
+    }
+}
+
+/// Reads a policy or a foreign profile; what is to be known of that is said.
+pub fn document(path: &Path, profile: &Profile) -> Result<Document, Failure> {
     let name = input::name(path);
-    let rules = policy.lower().context(name).map_err(Failure::bad_input)?;
+    let bytes = input::read(path)?;
+    let format = profile.from.unwrap_or_else(|| Format::detect(&bytes));
+    let imported = import(path, &bytes, format, profile)?;
+    for Note { place, message } in &imported.notes {
+        let place = place.map_or_else(String::new, |at| format!(":{}:{}", at.line, at.column));
+        output::say(&format!("strait: {name}{place}: {message}"));
+    }
+    Ok(Document { policy: imported.policy, format, bytes })
+}
+
+/// Reads a policy or a foreign profile, and what it means.
+pub fn policy(path: &Path, profile: &Profile) -> Result<(Policy, Rules), Failure> {
+    let Document { policy, .. } = document(path, profile)?;
+    let rules = policy.lower().context(input::name(path)).map_err(Failure::bad_input)?;
     Ok((policy, rules))
+}
+
+/// Imports it, with the files beside it that it refers to.
+fn import(
+    path: &Path,
+    bytes: &[u8],
+    format: Format,
+    profile: &Profile,
+) -> Result<Imported, Failure> {
+    let name = input::name(path);
+    let mut target = target(profile)?;
+    loop {
+        let error = match format.import(bytes, &target) {
+            Ok(imported) => return Ok(imported),
+            Err(error) => error,
+        };
+        match &error {
+            FormatError::MissingFile { name, .. } if !target.files.contains_key(name) => {
+                let folder = path.parent().unwrap_or(Path::new(""));
+                let text = text(&folder.join(name))?;
+                target.files.insert(name.clone(), text);
+            }
+            FormatError::Parse(error) => {
+                let text = String::from_utf8_lossy(bytes);
+                return Err(Failure::bad_input_report(report(&name, &text, error)));
+            }
+            _ => return Err(Failure::bad_input(anyhow::Error::new(error).context(name))),
+        }
+    }
+}
+
+/// What profiles are resolved for: as the arguments say, or this machine.
+pub fn target(profile: &Profile) -> Result<Target, Failure> {
+    let arch = profile.arch.or(Arch::NATIVE).unwrap_or(Arch::X86_64);
+    let kernel = match profile.kernel {
+        Some(kernel) => kernel,
+        None => {
+            let uname = rustix::system::uname();
+            let release = uname.release().to_string_lossy();
+            KernelVersion::from_release(&release).map_err(Failure::refused)?
+        }
+    };
+    let mut target = Target::new(arch, kernel);
+    if !profile.capabilities.is_empty() {
+        let words = profile.capabilities.iter().map(String::as_str);
+        target = target.with_capabilities(words).map_err(Failure::bad_input)?;
+    }
+    target.runtime = profile.runtime.unwrap_or(target.runtime);
+    target.library = profile.library;
+    target.thread = profile.thread.clone();
+    for (name, path) in &profile.files {
+        target.files.insert(name.clone(), text(path)?);
+    }
+    Ok(target)
 }
 
 /// Reads a recording.

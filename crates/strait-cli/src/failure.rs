@@ -3,6 +3,8 @@
 use std::fmt;
 use std::process::ExitCode;
 
+/// The exit status when something was checked and does not hold.
+pub const UNFULFILLED: u8 = 1;
 /// The exit status for bad usage or bad input.
 pub const BAD_INPUT: u8 = 2;
 /// The exit status when the system refused.

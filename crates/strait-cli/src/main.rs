@@ -28,6 +28,7 @@ fn main() -> ExitCode {
         Verb::Check(args) => verbs::check::run(&args),
         Verb::Sets(args) => verbs::sets::run(&args),
         Verb::Schema => verbs::sets::schema(),
+        Verb::Convert(args) => verbs::convert::run(&args),
         Verb::Compile(args) => verbs::compile::run(&args),
         Verb::Disasm(args) => verbs::disasm::run(&args),
         Verb::Prove(args) => verbs::prove::run(&args),

@@ -16,9 +16,9 @@ use crate::output;
 
 /// Says what a policy allows that its author may not have meant; errors are a failed check.
 pub fn run(args: &Check) -> Result<ExitCode, Failure> {
-    let (policy, text) = documents::policy_text(&args.policy)?;
-    let findings = check(&policy, today()).map_err(Failure::bad_input)?;
-    let places = Places::of(&text);
+    let document = documents::document(&args.policy, &args.profile)?;
+    let findings = check(&document.policy, today()).map_err(Failure::bad_input)?;
+    let places = document.places();
     let name = input::name(&args.policy);
     let text =
         if args.json { data(&name, &findings, &places) } else { lines(&name, &findings, &places) };

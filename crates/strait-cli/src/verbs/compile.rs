@@ -16,8 +16,8 @@ use crate::output;
 
 /// Compiles a policy and writes the proved program.
 pub fn run(args: &Compile) -> Result<ExitCode, Failure> {
-    let (policy, mut rules) = documents::policy(&args.policy)?;
-    if let Some(arch) = args.arch {
+    let (policy, mut rules) = documents::policy(&args.policy, &args.profile)?;
+    if let Some(arch) = args.profile.arch {
         rules = only(&policy, &rules, arch)?;
     }
     let level = if args.size { Level::Size } else { Level::Speed };

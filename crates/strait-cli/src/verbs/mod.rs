@@ -3,6 +3,7 @@
 pub mod check;
 pub mod compile;
 pub mod completions;
+pub mod convert;
 pub mod disasm;
 pub mod generate;
 pub mod inspect;

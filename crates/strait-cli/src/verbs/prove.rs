@@ -21,7 +21,7 @@ use crate::witness;
 
 /// Proves that a program, or what the kernel holds for a process, decides as the policy.
 pub fn run(args: &Prove) -> Result<ExitCode, Failure> {
-    let (policy, rules) = documents::policy(&args.policy)?;
+    let (policy, rules) = documents::policy(&args.policy, &args.profile)?;
     let path = match &args.subject {
         Subject::File(path) => path,
         Subject::Pid(pid) => return installed(args, &rules, *pid),

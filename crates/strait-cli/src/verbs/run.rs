@@ -22,7 +22,7 @@ pub fn run(args: &Run) -> Result<ExitCode, Failure> {
 }
 
 fn confined(args: &Run) -> Result<ExitCode, Failure> {
-    let (policy, rules) = documents::policy(&args.policy)?;
+    let (policy, rules) = documents::policy(&args.policy, &args.profile)?;
     // Every call of any program here would end it.
     if !policy.architectures.iter().any(runs_here) {
         let arches: Vec<&str> = policy.architectures.iter().map(Arch::name).collect();

@@ -17,7 +17,7 @@ use crate::witness;
 
 /// Judges what the kernel enforces on a process against a policy.
 pub fn run(args: &Verify) -> Result<ExitCode, Failure> {
-    let (_, rules) = documents::policy(&args.policy)?;
+    let (_, rules) = documents::policy(&args.policy, &args.profile)?;
     let intent = Intent::new(&rules).map_err(Failure::bad_input)?;
     let verification =
         verify(&mut Inspector::new(Depth::Filters), args.pid, &intent).map_err(inspect::failure)?;
