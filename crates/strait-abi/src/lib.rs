@@ -22,6 +22,7 @@ mod arch;
 mod constant;
 mod danger;
 mod history;
+mod interest;
 mod signature;
 mod syscall;
 mod tables;

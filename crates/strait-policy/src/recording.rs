@@ -3,12 +3,27 @@
 //! The file is JSON, `kind: SyscallRecording`. It is canonical: images and calls are sorted and
 //! unique, and the digest is that of the bytes that [`Recording::to_json`] gives, so the same
 //! observation always has the same name.
+//!
+//! Files of other releases: whatever an earlier release has written is read. A change that an
+//! earlier release must not ignore gets another `apiVersion`, which is refused. What else a newer
+//! release adds are fields, which are left out when read, and said: below `completeness` as a
+//! loss, as what a newer release knows to be missing is missing; anywhere else as a blind spot.
+
+mod builder;
+mod completeness;
+mod observation;
+mod run;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use sha2::Digest as _;
 use strait_abi::{Arch, Syscall};
+
+pub use builder::{RecordingBuilder, Site};
+pub use completeness::{Completeness, Coverage};
+pub use observation::{MAX_VALUES, Observation, Outcomes, Phase, Times, Values};
+pub use run::{Numbers, Run, Saturation};
 
 /// `apiVersion` of the recordings that this version writes and reads.
 pub const API_VERSION: &str = "strait.dev/v1alpha1";
@@ -25,7 +40,7 @@ pub struct Recording(File);
 
 /// The fields, in the order of the file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 struct File {
     api_version: String,
     kind: String,
@@ -39,11 +54,14 @@ struct File {
     calls: Vec<Call>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     exit: Option<Exit>,
+    /// The runs that were merged; empty for a recording of one.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    runs: Vec<Run>,
 }
 
 /// Who observed, and why it and not another.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Engine {
     /// `ebpf`, `ptrace`, or the name of the tool whose output was imported.
     pub name: String,
@@ -51,59 +69,9 @@ pub struct Engine {
     pub reason: String,
 }
 
-/// What a recording could not see, or lost. All zero, false and empty is a complete recording.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Completeness {
-    /// Calls, tasks or images that were lost, by where they were lost; never an entry with 0.
-    #[serde(default)]
-    pub lost: BTreeMap<String, u64>,
-    /// The recording was ended before the workload did.
-    #[serde(default)]
-    pub interrupted: bool,
-    /// A filter was active on the workload already: calls that it denied are invisible.
-    #[serde(default)]
-    pub filter_active: bool,
-    /// io_uring was set up: what was done by it never shows as a call.
-    #[serde(default)]
-    pub io_uring: bool,
-    /// Anything else that could not be seen, a sentence each.
-    #[serde(default)]
-    pub blind_spots: Vec<String>,
-}
-
-impl Completeness {
-    /// Whether observations were lost that the engine should have made.
-    pub fn is_lossy(&self) -> bool {
-        !self.lost.is_empty()
-    }
-
-    /// Whether nothing is known that the recording could have missed.
-    pub fn is_complete(&self) -> bool {
-        *self == Completeness::default()
-    }
-
-    /// Everything that was lost or could not be seen, a sentence each.
-    pub fn gaps(&self) -> Vec<String> {
-        let mut gaps: Vec<String> =
-            self.lost.iter().map(|(place, count)| format!("lost in {place}: {count}")).collect();
-        if self.interrupted {
-            gaps.push("the recording ended before the workload did".into());
-        }
-        if self.filter_active {
-            gaps.push("a filter was active already: calls that it denied were not seen".into());
-        }
-        if self.io_uring {
-            gaps.push("io_uring was set up: what was done by it was not seen".into());
-        }
-        gaps.extend(self.blind_spots.iter().cloned());
-        gaps
-    }
-}
-
 /// A program file.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Image {
     /// Its path, as the kernel had it at exec; bytes that are not UTF-8 as `\xNN`.
     pub path: String,
@@ -113,6 +81,12 @@ pub struct Image {
     /// The language runtime that is linked into it, where it is one that makes calls of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runtime: Option<Runtime>,
+    /// The ABI that it was built for, where its file could be looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "maybe_arch_by_name")]
+    pub arch: Option<Arch>,
+    /// Its build id (the note NT_GNU_BUILD_ID) in hex, where it has one that could be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub build_id: Option<String>,
 }
 
 /// A language runtime that makes calls by its own timing, which no single run shows.
@@ -125,18 +99,21 @@ pub enum Runtime {
 }
 
 impl<T: Into<String>> From<T> for Image {
-    /// The image at a path, started for no script, with no runtime that is known.
+    /// The image at a path, of which nothing else is known.
     fn from(path: T) -> Image {
-        Image { path: path.into(), script: None, runtime: None }
+        Image { path: path.into(), ..Image::default() }
     }
 }
 
-/// One system call of one image.
+/// One system call of one image, in one phase.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Call {
     /// Index into [`Recording::images`].
     pub image: usize,
+    /// When in the workload's life; `None` where the engine does not tell phases apart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phase: Option<Phase>,
     /// The ABI that it was made by.
     #[serde(with = "arch_by_name")]
     pub arch: Arch,
@@ -147,42 +124,27 @@ pub struct Call {
     pub name: Option<String>,
     /// How often, and with which results.
     pub outcomes: Outcomes,
+    /// When first and last, where the engine tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub times: Option<Times>,
+    /// The values of its arguments of interest, by name; one that is not here was not looked at.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub arguments: BTreeMap<String, Values>,
 }
 
 impl Call {
+    /// Everything that was seen of it.
+    pub fn observation(&self) -> Observation {
+        Observation {
+            outcomes: self.outcomes.clone(),
+            times: self.times,
+            arguments: self.arguments.clone(),
+        }
+    }
+
     /// The call by name, if the number is known.
     pub fn syscall(&self) -> Option<Syscall> {
         self.arch.syscall(self.nr)
-    }
-}
-
-/// How often a call was made, and what came of it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Outcomes {
-    /// How often it was entered. More than there are results where some never returned.
-    pub count: u64,
-    /// How often it returned something else than an error.
-    #[serde(default)]
-    pub succeeded: u64,
-    /// How often it returned each errno.
-    #[serde(default)]
-    pub errnos: BTreeMap<u16, u64>,
-    /// How often a filter answered it, so that it was not entered; not part of the count.
-    #[serde(default)]
-    pub denied: u64,
-}
-
-impl Outcomes {
-    /// Adds what was seen elsewhere of the same call; counts stop at their largest value.
-    pub fn add(&mut self, other: &Outcomes) {
-        self.count = self.count.saturating_add(other.count);
-        self.succeeded = self.succeeded.saturating_add(other.succeeded);
-        for (&errno, &count) in &other.errnos {
-            let sum = self.errnos.entry(errno).or_default();
-            *sum = sum.saturating_add(count);
-        }
-        self.denied = self.denied.saturating_add(other.denied);
     }
 }
 
@@ -238,16 +200,7 @@ impl Recording {
     ///
     /// `kernel` is the release that `uname -r` prints.
     pub fn builder(engine: Engine, kernel: impl Into<String>) -> RecordingBuilder {
-        RecordingBuilder {
-            name: None,
-            command: Vec::new(),
-            kernel: kernel.into(),
-            engine,
-            completeness: Completeness::default(),
-            images: BTreeSet::new(),
-            calls: BTreeMap::new(),
-            exit: None,
-        }
+        RecordingBuilder::new(engine, kernel.into())
     }
 
     /// Reads a recording.
@@ -265,19 +218,31 @@ impl Recording {
         if header.api_version != API_VERSION {
             return Err(RecordingError::ApiVersion { found: header.api_version });
         }
-        let file: File = serde_json::from_str(text).map_err(RecordingError::Json)?;
+        let (file, unread) = read(text).map_err(RecordingError::Json)?;
         let mut builder = Recording::builder(file.engine, file.kernel);
         builder.name = file.name;
         builder.command = file.command;
         builder.exit = file.exit;
         builder.completeness = file.completeness;
         builder.images = file.images.iter().cloned().collect();
+        builder.runs = file.runs;
         for (index, call) in file.calls.iter().enumerate() {
-            let Some(image) = file.images.get(call.image) else {
+            let Some(image) = file.images.get(call.image).cloned() else {
                 let images = file.images.len();
                 return Err(RecordingError::Image { call: index, image: call.image, images });
             };
-            builder.call(image.clone(), call.arch, call.nr, &call.outcomes);
+            let site = Site { image, phase: call.phase, arch: call.arch, nr: call.nr };
+            builder.observe(site, &call.observation());
+        }
+        for field in unread {
+            if field.starts_with("completeness.") && !field.starts_with("completeness.coverage.") {
+                builder.lost(format!("{field}, which only a newer Strait understands"), 1);
+            } else {
+                builder
+                    .completeness
+                    .blind_spots
+                    .push(format!("a newer Strait wrote the field {field}, which was not read"));
+            }
         }
         Ok(builder.build())
     }
@@ -327,7 +292,7 @@ impl Recording {
         &self.0.images
     }
 
-    /// The calls, each image, arch and number once, in that order.
+    /// The calls, each image, phase, arch and number once, in that order.
     pub fn calls(&self) -> &[Call] {
         &self.0.calls
     }
@@ -338,115 +303,39 @@ impl Recording {
     }
 }
 
-/// Collects what is observed, in any order, into a canonical [`Recording`].
-#[derive(Clone, Debug)]
-pub struct RecordingBuilder {
-    name: Option<String>,
-    command: Vec<String>,
-    kernel: String,
-    engine: Engine,
-    completeness: Completeness,
-    images: BTreeSet<Image>,
-    calls: BTreeMap<(Image, Arch, u32), Outcomes>,
-    exit: Option<Exit>,
-}
-
-impl RecordingBuilder {
-    /// Names the recording.
-    pub fn name(&mut self, name: impl Into<String>) -> &mut Self {
-        self.name = Some(name.into());
-        self
-    }
-
-    /// Says which command is recorded.
-    pub fn command(&mut self, command: impl IntoIterator<Item = impl Into<String>>) -> &mut Self {
-        self.command = command.into_iter().map(Into::into).collect();
-        self
-    }
-
-    /// Adds an image, of which there need be no call.
-    pub fn image(&mut self, image: impl Into<Image>) -> &mut Self {
-        self.images.insert(image.into());
-        self
-    }
-
-    /// Adds calls of an image; the same call given again is added up.
-    pub fn call(
-        &mut self,
-        image: impl Into<Image>,
-        arch: Arch,
-        nr: u32,
-        outcomes: &Outcomes,
-    ) -> &mut Self {
-        let image = image.into();
-        if !self.images.contains(&image) {
-            self.images.insert(image.clone());
-        }
-        self.calls.entry((image, arch, nr)).or_default().add(outcomes);
-        self
-    }
-
-    /// Adds `count` losses at `place`; none is no loss.
-    pub fn lost(&mut self, place: impl Into<String>, count: u64) -> &mut Self {
-        if count > 0 {
-            let sum = self.completeness.lost.entry(place.into()).or_default();
-            *sum = sum.saturating_add(count);
-        }
-        self
-    }
-
-    /// What could not be seen, to be set by field; losses are better told to
-    /// [`RecordingBuilder::lost`].
-    pub fn completeness(&mut self) -> &mut Completeness {
-        &mut self.completeness
-    }
-
-    /// Says how the command ended.
-    pub fn exit(&mut self, exit: Exit) -> &mut Self {
-        self.exit = Some(exit);
-        self
-    }
-
-    /// The recording of all that was added.
-    pub fn build(self) -> Recording {
-        let mut completeness = self.completeness;
-        completeness.lost.retain(|_, count| *count > 0);
-        completeness.blind_spots.sort();
-        completeness.blind_spots.dedup();
-        let images: Vec<Image> = self.images.into_iter().collect();
-        let calls = self
-            .calls
-            .into_iter()
-            .map(|((image, arch, nr), mut outcomes)| {
-                outcomes.errnos.retain(|_, count| *count > 0);
-                let image = images
-                    .binary_search(&image)
-                    .expect("`call` puts the image of every call among the images");
-                let name = arch.syscall(nr).map(|call| call.name().to_owned());
-                Call { image, arch, nr, name, outcomes }
-            })
-            .collect();
-        Recording(File {
-            api_version: API_VERSION.to_owned(),
-            kind: KIND.to_owned(),
-            name: self.name,
-            command: self.command,
-            kernel: self.kernel,
-            engine: self.engine,
-            completeness,
-            images,
-            calls,
-            exit: self.exit,
-        })
-    }
-}
-
 /// What says which document it is.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Header {
     api_version: String,
     kind: String,
+}
+
+/// The fields, and the names of those that are not known; each once, for all items of a list.
+fn read(text: &str) -> Result<(File, BTreeSet<String>), serde_json::Error> {
+    let mut unread = BTreeSet::new();
+    let mut text = serde_json::Deserializer::from_str(text);
+    let file = serde_ignored::deserialize(&mut text, |path| {
+        unread.insert(of_all_items(&path));
+    })?;
+    text.end()?;
+    Ok((file, unread))
+}
+
+/// The path of a field, with a list's items in place of one of them: `calls[].since`.
+fn of_all_items(path: &serde_ignored::Path<'_>) -> String {
+    use serde_ignored::Path;
+    match path {
+        Path::Root => String::new(),
+        Path::Seq { parent, .. } => format!("{}[]", of_all_items(parent)),
+        Path::Map { parent, key } => match of_all_items(parent) {
+            above if above.is_empty() => key.clone(),
+            above => format!("{above}.{key}"),
+        },
+        Path::Some { parent }
+        | Path::NewtypeStruct { parent }
+        | Path::NewtypeVariant { parent } => of_all_items(parent),
+    }
 }
 
 /// An arch as its name.
@@ -460,6 +349,25 @@ mod arch_by_name {
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Arch, D::Error> {
         String::deserialize(from)?.parse().map_err(D::Error::custom)
+    }
+}
+
+/// An arch that may not be known, as its name.
+mod maybe_arch_by_name {
+    use serde::{Deserializer, Serialize as _, Serializer};
+    use strait_abi::Arch;
+
+    pub(super) fn serialize<S: Serializer>(
+        arch: &Option<Arch>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        arch.map(Arch::name).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Option<Arch>, D::Error> {
+        super::arch_by_name::deserialize(from).map(Some)
     }
 }
 
@@ -482,10 +390,11 @@ mod tests {
         first.call("/bin/b", Arch::X86_64, 1, &outcomes(2, 2, &[]));
         first.call("/bin/a", Arch::X86_64, 0, &outcomes(1, 0, &[(11, 1)]));
         first.call("/bin/b", Arch::X86_64, 1, &outcomes(3, 2, &[(4, 1)]));
-        first.lost("map full", 0);
+        first.lost("map full", 0).lost("map full", 0);
         let mut second = builder();
         second.call("/bin/b", Arch::X86_64, 1, &outcomes(5, 4, &[(4, 1)]));
         second.call("/bin/a", Arch::X86_64, 0, &outcomes(1, 0, &[(11, 1)]));
+        second.lost("map full", 0);
         let (first, second) = (first.build(), second.build());
         assert_eq!(first, second);
         assert_eq!(first.digest(), second.digest());
@@ -498,8 +407,7 @@ mod tests {
         let mut recording = builder();
         recording.command(["ls", "-l"]).name("listing").exit(Exit::Status(2));
         recording.call("/bin/ls", Arch::X86_64, 257, &outcomes(9, 7, &[(2, 2)]));
-        let script =
-            Image { path: "/bin/sh".into(), script: Some("./start".into()), runtime: None };
+        let script = Image { script: Some("./start".into()), ..Image::from("/bin/sh") };
         let denied = Outcomes { denied: 2, ..Outcomes::default() };
         recording.call(script, Arch::X86_64, 1, &denied);
         recording.image("/bin/never-called").lost("stack", 3);

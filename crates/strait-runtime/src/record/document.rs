@@ -99,6 +99,7 @@ fn named(image: &ebpf::Image) -> Image {
         path: text(&image.path),
         script: image.script.as_deref().map(text),
         runtime: program_file::runtime(Path::new(OsStr::from_bytes(&image.path))),
+        ..Image::default()
     }
 }
 
