@@ -10,10 +10,11 @@ use std::fs::{self, File};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
-use std::{io, ptr};
+use std::{io, ptr, thread};
 
-use aya::maps::{Array, CgroupArray, HashMap, Map, MapError, PerCpuArray};
-use aya::programs::{BtfTracePoint, ProgramError};
+use aya::maps::{Array, CgroupArray, HashMap, Map, MapError, PerCpuArray, PerCpuValues};
+use aya::programs::ProgramError;
+use aya::programs::tp_btf::{BtfTracePoint, BtfTracePointLinkId};
 use aya::util::nr_cpus;
 use aya::{Btf, EbpfError as AyaError, EbpfLoader, Pod};
 use strait_abi::Arch;
@@ -34,8 +35,13 @@ const PATH: usize = 4096;
 const SCRIPT: usize = 1024;
 const IMAGE_UNRESOLVED: u32 = 0;
 const IMAGE_OTHER: u32 = 1;
+const IMAGE_FIRST: u32 = 2;
+const IMAGES: u32 = 1024;
 const IMAGE_WAITING: u32 = u32::MAX;
 const ENTRY_NO_ROOM: u32 = 0;
+const ENTRY_FIRST: u32 = 2;
+const ENTRIES: u32 = 16384;
+const NUMBERS: usize = 512;
 
 /// Why the recorder cannot be had, or its counts not be read.
 #[derive(Debug, thiserror::Error)]
@@ -73,6 +79,15 @@ pub enum EbpfError {
         #[source]
         source: Box<MapError>,
     },
+    /// A map could not be cleared for a further recording.
+    #[error("the eBPF map {map} cannot be cleared")]
+    Clear {
+        /// The map.
+        map: String,
+        /// What the kernel said.
+        #[source]
+        source: Box<MapError>,
+    },
     /// What the kernel says of a program could not be read.
     #[error("the kernel's account of the eBPF programs cannot be read")]
     Account(#[source] io::Error),
@@ -106,8 +121,12 @@ pub enum Follow<'a> {
 #[derive(Debug)]
 pub struct Recorder {
     ebpf: aya::Ebpf,
+    /// By the program's name.
+    links: BTreeMap<&'static str, BtfTracePointLinkId>,
     /// Tasks that were named by [`Recorder::follow`] and friends.
     named: u64,
+    /// What the kernel had left out before the recording that is made now.
+    missed_before: u64,
 }
 
 /// What was counted.
@@ -188,7 +207,7 @@ struct Follower {
 }
 
 /// `struct entry`.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 #[repr(C)]
 struct Entry {
     entered: u64,
@@ -216,7 +235,7 @@ struct ImageKey {
 }
 
 /// `struct stats`.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 #[repr(C)]
 struct Stats {
     started: u64,
@@ -234,6 +253,15 @@ struct Stats {
     orphans: u32,
 }
 
+/// `struct row`.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Row {
+    entry: [u16; 2 * NUMBERS],
+}
+
+// SAFETY: `repr(C)`, integers of one size only.
+unsafe impl Pod for Row {}
 // SAFETY: `repr(C)`, integers only, no padding: 7 × 8 + 4 × 2 bytes.
 unsafe impl Pod for Entry {}
 // SAFETY: `repr(C)`, integers only, no padding: 3 × 4 bytes.
@@ -252,7 +280,8 @@ impl Recorder {
         if Arch::NATIVE != Some(Arch::X86_64) {
             return Err(EbpfError::Arch);
         }
-        let btf = kernel_types()?;
+        let (mut loader, btf) = loader_and_types();
+        let btf = btf?;
         let mode: u32 = match follow {
             Follow::Tree => 0,
             Follow::Process => 1,
@@ -261,8 +290,7 @@ impl Recorder {
         let cpus = nr_cpus().map_err(|(_, source)| EbpfError::Account(source))?;
         // A number that does not fit is no number of CPUs.
         let cpus = u32::try_from(cpus).unwrap_or(u32::MAX);
-        let mut ebpf = EbpfLoader::new()
-            .btf(Some(btf))
+        let mut ebpf = loader
             .override_global("follow", &mode, true)
             .override_global("cpus", &cpus, true)
             .allow_unsupported_maps()
@@ -274,10 +302,12 @@ impl Recorder {
         for name in PROGRAMS {
             program(&mut ebpf, name)?.load(name, btf).map_err(attach_error(name))?;
         }
+        let mut links = BTreeMap::new();
         for name in PROGRAMS {
-            program(&mut ebpf, name)?.attach().map_err(attach_error(name))?;
+            let link = program(&mut ebpf, name)?.attach().map_err(attach_error(name))?;
+            links.insert(name, link);
         }
-        Ok(Recorder { ebpf, named: 0 })
+        Ok(Recorder { ebpf, links, named: 0, missed_before: 0 })
     }
 
     /// Follows a task that has not exec'd yet: its calls count from its next exec on, that exec
@@ -327,9 +357,68 @@ impl Recorder {
     /// If a program cannot be detached.
     pub fn detach(&mut self) -> Result<(), EbpfError> {
         for name in PROGRAMS {
-            program(&mut self.ebpf, name)?.unload().map_err(attach_error(name))?;
+            let program = program(&mut self.ebpf, name)?;
+            // Programs are not unloaded: the kernel's account of them is still to be read.
+            if let Some(link) = self.links.remove(name) {
+                program.detach(link).map_err(attach_error(name))?;
+            }
         }
         Ok(())
+    }
+
+    /// Forgets what was counted, for a further recording by the same programs, which stay attached:
+    /// loading them takes a hundred times as long. Returns whether it could: not while tasks are
+    /// followed, and not once [`Recorder::detach`] was called.
+    ///
+    /// # Errors
+    /// If a map cannot be written.
+    pub fn clear(&mut self) -> Result<bool, EbpfError> {
+        let stats = self.stats()?;
+        if self.links.len() < PROGRAMS.len() || self.live()? > 0 {
+            return Ok(false);
+        }
+        self.missed_before = self.missed()?;
+        let cpus = nr_cpus().map_err(|(_, source)| EbpfError::Account(source))?;
+        let used = |next: u32, first: u32, room: u32| next.saturating_add(first).min(room);
+        for (name, map) in self.ebpf.maps_mut() {
+            let error =
+                |source| EbpfError::Clear { map: name.to_owned(), source: Box::new(source) };
+            match name {
+                "entries" => {
+                    let used = used(stats.next_entry, ENTRY_FIRST, ENTRIES);
+                    let mut map = PerCpuArray::<_, Entry>::try_from(map).map_err(error)?;
+                    for index in 0..used {
+                        let none = PerCpuValues::try_from(vec![Entry::default(); cpus])
+                            .map_err(EbpfError::Account)?;
+                        map.set(index, none, 0).map_err(error)?;
+                    }
+                    Ok(())
+                }
+                "rows" => Array::try_from(map).and_then(|mut map: Array<_, Row>| {
+                    let used = used(stats.next_image, IMAGE_FIRST, IMAGES);
+                    let none = Row { entry: [0; 2 * NUMBERS] };
+                    (0..used).try_for_each(|index| map.set(index, none, 0))
+                }),
+                "calls" => clear_hash::<CallKey, u32>(map),
+                "errnos" => clear_hash::<u32, u64>(map),
+                "images" => clear_hash::<ImageKey, u32>(map),
+                "orphans" => clear_hash::<u64, u32>(map),
+                "stats" => Array::try_from(map).and_then(|mut map: Array<_, Stats>| {
+                    // Numbers that were never used go on from here; those that were are free.
+                    map.set(0, Stats { next_task: stats.next_task, ..Stats::default() }, 0)
+                }),
+                // A task's state begins when it gets its number, and what CPUs remember of it and
+                // its storage have ended with it. The rest is never written to, or only read
+                // after it was.
+                "states" | "numbers" | "last" | "tasks" | "scratch" | "cgroup" | ".rodata" => {
+                    Ok(())
+                }
+                other => unreachable!("nothing says what is to become of the map {other}"),
+            }
+            .map_err(error)?;
+        }
+        self.named = 0;
+        Ok(true)
     }
 
     /// What was counted up to now.
@@ -408,12 +497,6 @@ impl Recorder {
 
     fn statistics(&self) -> Result<Statistics, EbpfError> {
         let stats = self.stats()?;
-        let mut missed_events = 0;
-        for (_, program) in self.ebpf.programs() {
-            if let Ok(fd) = program.fd() {
-                missed_events += missed(fd.as_fd()).map_err(EbpfError::Account)?;
-            }
-        }
         Ok(Statistics {
             tasks: self.named + stats.started,
             execs: stats.execs,
@@ -424,8 +507,19 @@ impl Recorder {
             lost_images: stats.lost_images,
             lost_errnos: stats.lost_errnos,
             cut_paths: stats.cut_paths,
-            missed_events,
+            missed_events: self.missed()?.saturating_sub(self.missed_before),
         })
+    }
+
+    /// How often the kernel left out a run of a program since they were loaded.
+    fn missed(&self) -> Result<u64, EbpfError> {
+        let mut sum = 0;
+        for (_, program) in self.ebpf.programs() {
+            if let Ok(fd) = program.fd() {
+                sum += missed(fd.as_fd()).map_err(EbpfError::Account)?;
+            }
+        }
+        Ok(sum)
     }
 }
 
@@ -472,8 +566,23 @@ impl Outcomes {
     }
 }
 
-/// The kernel's types. They are read once for all recordings of this process, as that takes longer
-/// than everything else that is done to start one.
+/// A loader, which reads the kernel's types for itself, and the types for what the loader does not
+/// do; both at once, as reading them takes longer than everything else that is done to start.
+fn loader_and_types() -> (EbpfLoader<'static>, Result<&'static Btf, EbpfError>) {
+    thread::scope(|scope| {
+        // It inherits the signal mask: whoever blocks signals has done so.
+        let types = thread::Builder::new().spawn_scoped(scope, kernel_types);
+        let loader = EbpfLoader::new();
+        let types = match types.map(thread::ScopedJoinHandle::join) {
+            Ok(Ok(types)) => types,
+            // No thread to be had, or one that panicked: here it shows what it comes to.
+            _ => kernel_types(),
+        };
+        (loader, types)
+    })
+}
+
+/// The kernel's types, read once for all recordings of this process.
 fn kernel_types() -> Result<&'static Btf, EbpfError> {
     static TYPES: OnceLock<Btf> = OnceLock::new();
     if let Some(types) = TYPES.get() {
@@ -575,6 +684,12 @@ fn set_task_storage(map: BorrowedFd<'_>, task: BorrowedFd<'_>, state: &Follower)
         )
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+fn clear_hash<K: Pod, V: Pod>(map: &mut Map) -> Result<(), MapError> {
+    let mut map = HashMap::<_, K, V>::try_from(map)?;
+    let keys = map.keys().collect::<Result<Vec<K>, _>>()?;
+    keys.iter().try_for_each(|key| map.remove(key))
 }
 
 /// How often the kernel did not run a program because it ran on that CPU already.

@@ -128,6 +128,16 @@ impl RecordError {
     }
 }
 
+/// Makes recordings, one after the other.
+///
+/// What was loaded into the kernel for one serves the next where that is of the same kind, which
+/// saves most of the time that it takes to start one.
+#[derive(Debug, Default)]
+pub struct Recorder {
+    /// Loaded for commands, attached, and with nothing counted.
+    loaded: Option<strait_kernel::ebpf::Recorder>,
+}
+
 /// A recording that is being made.
 ///
 /// While it lives SIGINT, SIGTERM, SIGHUP and SIGQUIT do not end this process: [`Running::wait`]
@@ -147,6 +157,38 @@ enum Observer {
     Ptrace(Box<traced::Observer>),
 }
 
+impl Recorder {
+    /// A recorder that has loaded nothing yet.
+    pub fn new() -> Recorder {
+        Recorder::default()
+    }
+
+    /// As [`start()`], with what an earlier recording has left.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn start(&mut self, request: &Request<'_>) -> Result<Running, RecordError> {
+        begin(request, self.loaded.take())
+    }
+
+    /// As [`Running::wait`], but keeps what is loaded for the next recording.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn wait(&mut self, running: Running) -> Result<Recording, RecordError> {
+        let Running { observer, engine, command, .. } = running;
+        let counted = match observer {
+            Observer::Ebpf(observer) => {
+                let (counted, loaded) = observer.wait_and_keep()?;
+                self.loaded = loaded;
+                counted
+            }
+            Observer::Ptrace(observer) => observer.wait()?,
+        };
+        Ok(document::recording(engine, command, counted))
+    }
+}
+
 /// Starts to record. A command runs when this returns.
 ///
 /// Call it on the program's first thread, before it has others: the signals are blocked for this
@@ -155,6 +197,13 @@ enum Observer {
 /// # Errors
 /// If nothing can be observed; a command was not run then, or has been ended.
 pub fn start(request: &Request<'_>) -> Result<Running, RecordError> {
+    begin(request, None)
+}
+
+fn begin(
+    request: &Request<'_>,
+    loaded: Option<strait_kernel::ebpf::Recorder>,
+) -> Result<Running, RecordError> {
     // Said before anything is loaded for it.
     if let Target::Process(pid) = request.target {
         test_kill_process(pid)
@@ -170,7 +219,6 @@ pub fn start(request: &Request<'_>) -> Result<Running, RecordError> {
         _ => None,
     };
     let interrupts = Interrupts::block().map_err(RecordError::Wait)?;
-    let end = ending::Ending::new(interrupts, request.duration);
     let command = match &request.target {
         Target::Command { command, .. } => {
             command.arguments().map(|arg| document::text(arg.as_encoded_bytes())).collect()
@@ -180,8 +228,8 @@ pub fn start(request: &Request<'_>) -> Result<Running, RecordError> {
     let mut reason = "as asked for".to_owned();
     let ebpf = match request.engine {
         Choice::Ptrace => None,
-        Choice::Ebpf => Some(tree::attach(&request.target)?),
-        Choice::Auto => match tree::attach(&request.target) {
+        Choice::Ebpf => Some(tree::attach(&request.target, loaded)?),
+        Choice::Auto => match tree::attach(&request.target, loaded) {
             Ok(recorder) => {
                 "eBPF is available".clone_into(&mut reason);
                 Some(recorder)
@@ -193,6 +241,8 @@ pub fn start(request: &Request<'_>) -> Result<Running, RecordError> {
             }
         },
     };
+    // The time runs from here, as loading can take a while on a busy machine.
+    let end = ending::Ending::new(interrupts, request.duration);
     let pid = match &request.target {
         Target::Process(pid) => Some(*pid),
         _ => pending.as_ref().map(PendingChild::pid),
@@ -237,10 +287,6 @@ impl Running {
     /// # Errors
     /// If what was observed cannot be read.
     pub fn wait(self) -> Result<Recording, RecordError> {
-        let counted = match self.observer {
-            Observer::Ebpf(observer) => observer.wait()?,
-            Observer::Ptrace(observer) => observer.wait()?,
-        };
-        Ok(document::recording(self.engine, self.command, counted))
+        Recorder::new().wait(self)
     }
 }

@@ -190,6 +190,49 @@ fn engines_agree_on_everything_of_a_program() {
     assert!(one.calls().len() > 15);
 }
 
+/// One recorder makes several recordings, of which each is as if it were the only one.
+#[test]
+fn a_recorder_forgets_what_it_has_recorded() {
+    let test = "a_recorder_forgets_what_it_has_recorded";
+    for engine in engines(test) {
+        let mut recorder = strait_runtime::record::Recorder::new();
+        let mut loaded = Vec::new();
+        for (program, arguments) in [
+            (victim::caller(), &["table", "7", "threads", "8", "20", "odd", "2"][..]),
+            ("/bin/ls".into(), &["-la", "/"]),
+            ("/bin/sh".into(), &["-c", "ls /nonexistent; kill -9 $$"]),
+            ("/bin/ls".into(), &["-la", "/"]),
+            (victim::caller(), &["spawn", "table,2,threads,2,2"]),
+        ] {
+            let (output, theirs) =
+                rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
+            let words = arguments.iter().map(OsString::from);
+            let command =
+                Command::new(program.as_os_str(), words).unwrap().redirect(Stream::Stdout, theirs);
+            let target = Target::Command { command: &command, enforcement: None };
+            let running = recorder.start(&Request { target, engine, duration: None }).unwrap();
+            let again = recorder.wait(running).unwrap();
+            drop(output);
+            loaded.push(programs_of(Pid::from_raw(process::id().cast_signed()).unwrap()));
+            let (running, _output) = begin(&program, arguments, engine, None);
+            let alone = running.unwrap().wait().unwrap();
+            assert_eq!(again.images(), alone.images(), "{engine:?} {program:?}");
+            let names = |recording: &Recording| -> Vec<_> {
+                let calls = recording.calls().iter();
+                calls.map(|call| (call.image, call.arch, call.nr)).collect()
+            };
+            assert_eq!(names(&again), names(&alone), "{engine:?} {program:?}");
+            assert_eq!(again.exit(), alone.exit());
+            // Neither waits, so that even the counts are the same.
+            if program == Path::new("/bin/ls") {
+                assert_eq!(again.calls(), alone.calls(), "{engine:?}");
+            }
+        }
+        assert!(loaded.iter().all(|programs| *programs == loaded[0]), "{engine:?}: {loaded:?}");
+        assert_eq!(loaded[0].is_empty(), engine == Choice::Ptrace);
+    }
+}
+
 #[test]
 fn denials_of_a_filter_that_the_program_loads() {
     if !ebpf("denials_of_a_filter_that_the_program_loads") {

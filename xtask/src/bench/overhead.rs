@@ -1,6 +1,7 @@
 //! `cargo xtask bench tighten`: what Strait adds to the command that it runs.
 //!
-//! Wall time, so the medians of many interleaved runs, and meant as the order of magnitude.
+//! Of many interleaved runs: the least and the median of the time on the clock, and the time that the
+//! processors spent, which other work on the machine does not lengthen by its waits.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -26,35 +27,63 @@ pub(super) fn run() -> Result<()> {
     ];
     // The policy that `run` takes.
     time(&strait, &commands[3].1)?;
-    let mut times: [Vec<Duration>; 4] = Default::default();
+    let mut times: [Times; 4] = Default::default();
     for _ in 0..ROUNDS {
         for ((name, args), times) in commands.iter().zip(&mut times) {
             let program = if *name == "true" { Path::new("true") } else { strait.as_path() };
-            times.push(time(program, args)?);
+            let before = processor_time()?;
+            times.clock.push(time(program, args)?);
+            times.processor += processor_time()?.saturating_sub(before);
         }
     }
     std::fs::remove_file(&policy)?;
-    let medians = times.map(|mut times| {
-        times.sort_unstable();
-        times[ROUNDS / 2]
-    });
     println!("release binary: {:.1} MiB, one file", size as f64 / 1_048_576.0);
-    for ((name, _), median) in commands.iter().zip(medians) {
-        println!("{name:<24} {:>8.2} ms", ms(median));
+    println!("{:<24} {:>8} {:>8} {:>10}  ms, {ROUNDS} rounds", "", "least", "median", "processors");
+    let row = |name: &str, times: [Duration; 3]| {
+        let [least, median, processor] = times.map(|time| time.as_secs_f64() * 1e3);
+        println!("{name:<24} {least:>8.2} {median:>8.2} {processor:>10.2}");
+    };
+    let times = times.map(Times::summary);
+    for ((name, _), times) in commands.iter().zip(times) {
+        row(name, times);
     }
-    let [bare, _, run, tighten] = medians;
-    println!("{:<24} {:>8.2} ms", "run adds", ms(run.saturating_sub(bare)));
-    let rest = tighten.saturating_sub(bare * 2);
-    println!("{:<24} {:>8.2} ms", "tighten adds to two runs", ms(rest));
+    let [bare, _, run, tighten] = times;
+    let beyond = |whole: [Duration; 3], times: u32| {
+        std::array::from_fn(|column| whole[column].saturating_sub(bare[column] * times))
+    };
+    row("run adds", beyond(run, 1));
+    row("tighten adds to two runs", beyond(tighten, 2));
     Ok(())
+}
+
+/// How long the runs of one command took.
+#[derive(Default)]
+struct Times {
+    clock: Vec<Duration>,
+    /// All of them together.
+    processor: Duration,
+}
+
+impl Times {
+    /// The least and the median on the clock, and the mean on the processors.
+    fn summary(mut self) -> [Duration; 3] {
+        self.clock.sort_unstable();
+        let runs = u32::try_from(self.clock.len()).unwrap_or(u32::MAX);
+        [self.clock[0], self.clock[self.clock.len() / 2], self.processor / runs]
+    }
+}
+
+/// What processors have spent on this process's children that have ended, in steps of 10 ms:
+/// `cutime` and `cstime` of proc_pid_stat(5).
+fn processor_time() -> Result<Duration> {
+    let stat = std::fs::read_to_string("/proc/self/stat")?;
+    let after = stat.rsplit_once(") ").context("/proc/self/stat has no name")?.1;
+    let ticks = after.split(' ').skip(13).take(2).map(|field| Ok(field.parse::<u64>()?));
+    Ok(Duration::from_millis(ticks.sum::<Result<u64>>()? * 10))
 }
 
 fn path(path: &Path) -> Result<&str> {
     path.to_str().context("the temporary folder's name is not UTF-8")
-}
-
-fn ms(time: Duration) -> f64 {
-    time.as_secs_f64() * 1e3
 }
 
 fn time(program: &Path, args: &[&str]) -> Result<Duration> {

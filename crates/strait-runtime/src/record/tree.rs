@@ -40,13 +40,15 @@ enum Workload {
     Cgroup { path: PathBuf, was_populated: bool },
 }
 
-/// Attaches the programs that this target takes.
-pub(super) fn attach(target: &Target<'_>) -> Result<Recorder, EbpfError> {
-    Recorder::new(match target {
-        Target::Command { .. } => Follow::Tree,
-        Target::Process(_) => Follow::Process,
-        Target::Cgroup(path) => Follow::Cgroup(path),
-    })
+/// Attaches the programs that this target takes, unless they are loaded already. What is `loaded`
+/// is for commands.
+pub(super) fn attach(target: &Target<'_>, loaded: Option<Recorder>) -> Result<Recorder, EbpfError> {
+    match (target, loaded) {
+        (Target::Command { .. }, Some(loaded)) => Ok(loaded),
+        (Target::Command { .. }, None) => Recorder::new(Follow::Tree),
+        (Target::Process(_), _) => Recorder::new(Follow::Process),
+        (Target::Cgroup(path), _) => Recorder::new(Follow::Cgroup(path)),
+    }
 }
 
 /// Names the target to the programs, and runs the command.
@@ -83,8 +85,9 @@ pub(super) fn start(
 }
 
 impl Observer {
-    /// Waits for the end and reads what was counted.
-    pub(super) fn wait(mut self) -> Result<Counted, RecordError> {
+    /// Waits for the end and reads what was counted. Gives back what was loaded if another command
+    /// can be recorded by it.
+    pub(super) fn wait_and_keep(mut self) -> Result<(Counted, Option<Recorder>), RecordError> {
         let mut pause = SHORTEST;
         while !self.ended()? {
             let Some(demand) = self.ending.demand() else {
@@ -102,12 +105,16 @@ impl Observer {
                 _ => break,
             }
         }
-        self.recorder.detach()?;
+        let finished = matches!(self.workload, Workload::Command { .. }) && !self.ending.early();
+        if !finished {
+            // What still runs is not to be counted while the counts are read.
+            self.recorder.detach()?;
+        }
         let status = match &self.workload {
             Workload::Command { status, .. } => *status,
             _ => None,
         };
-        Ok(Counted {
+        let counted = Counted {
             counts: self.recorder.counts()?,
             status,
             interrupted: self.ending.early(),
@@ -116,7 +123,9 @@ impl Observer {
                 Workload::Command { .. } => Vec::new(),
                 Workload::Process | Workload::Cgroup { .. } => vec![UNDER_WAY.to_owned()],
             },
-        })
+        };
+        let kept = finished && self.recorder.clear()?;
+        Ok((counted, kept.then_some(self.recorder)))
     }
 
     /// Whether there is nothing left to wait for.

@@ -18,7 +18,7 @@ use strait_policy::baseline;
 use strait_policy::recording::{Call, Exit};
 use strait_policy::{GenerateOptions, Policy, Recording, Rules, Summary, generate};
 use strait_runtime::launch::{Enforcement, Verified};
-use strait_runtime::record::{self, Request, Target};
+use strait_runtime::record::{Recorder, Request, Target};
 
 use super::record as recorder;
 use crate::args::Tighten;
@@ -83,10 +83,12 @@ pub fn run(args: &Tighten) -> Result<ExitCode, Failure> {
     let first = recorder::command(&args.command)?;
     let second = recorder::command(&args.command)?;
 
-    let mut recordings = vec![record(args, first, None)?.0];
+    let mut recorder = Recorder::new();
+    let mut recordings = vec![record(args, &mut recorder, first, None)?.0];
     while recordings.len() < usize::from(args.runs) && !interrupted(&recordings) {
         stdin.rewind();
-        recordings.push(record(args, recorder::command(&args.command)?, None)?.0);
+        let again = recorder::command(&args.command)?;
+        recordings.push(record(args, &mut recorder, again, None)?.0);
     }
     let recording = &recordings[0];
     if let Some(path) = &args.recording {
@@ -110,7 +112,7 @@ pub fn run(args: &Tighten) -> Result<ExitCode, Failure> {
         Confined::NotAskedFor
     } else {
         stdin.rewind();
-        confined(args, second, &enforcement, &rules, &recordings)?
+        confined(args, &mut recorder, second, &enforcement, &rules, &recordings)?
     };
     let tightened = Tightened {
         command: recording.command().to_vec(),
@@ -137,6 +139,7 @@ pub fn run(args: &Tighten) -> Result<ExitCode, Failure> {
 /// Runs the command and records it, confined if there is an enforcement.
 fn record(
     args: &Tighten,
+    recorder: &mut Recorder,
     command: Command,
     enforcement: Option<&Enforcement>,
 ) -> Result<(Recording, Option<Verified>), Failure> {
@@ -146,9 +149,9 @@ fn record(
         engine: recorder::choice(args.engine),
         duration: None,
     };
-    let running = record::start(&request).map_err(recorder::failure)?;
+    let running = recorder.start(&request).map_err(recorder::failure)?;
     let verified = running.verified().cloned();
-    let recording = running.wait().map_err(recorder::failure)?;
+    let recording = recorder.wait(running).map_err(recorder::failure)?;
     Ok((recording, verified))
 }
 
@@ -212,13 +215,14 @@ fn policy(args: &Tighten, recordings: &[Recording]) -> Result<Policy, Failure> {
 
 fn confined(
     args: &Tighten,
+    recorder: &mut Recorder,
     command: Command,
     enforcement: &Enforcement,
     rules: &Rules,
     before: &[Recording],
 ) -> Result<Confined, Failure> {
     output::say("strait: running it again, confined");
-    let (recording, verified) = record(args, command, Some(enforcement))?;
+    let (recording, verified) = record(args, recorder, command, Some(enforcement))?;
     let verified =
         verified.context("the confined run was not confined").map_err(Failure::refused)?;
     Ok(Confined::Ran {
