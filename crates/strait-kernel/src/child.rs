@@ -35,7 +35,7 @@ use strait_bpf::Program;
 use crate::before_exec::Plan;
 use crate::command::Command;
 use crate::seccomp::{self, Listener, LoadError, LoadOptions, Privileges};
-use crate::shared::{Order, Shared, Step};
+use crate::shared::{Exchange, Order, Shared, Step};
 use crate::signal;
 
 /// A secret by which a filter tells the child's own execve from every other: what the call
@@ -234,7 +234,7 @@ pub struct PendingChild {
     /// The parent's end. The child's end is its only copy and closes on exec: the other side
     /// hangs up when exec has happened or the child is dead, and not before.
     channel: OwnedFd,
-    shared: Shared,
+    shared: Shared<Exchange>,
     path: PathBuf,
     /// Whether the child has been reaped, or is no longer ours to end.
     done: bool,

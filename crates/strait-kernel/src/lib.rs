@@ -3,6 +3,7 @@
 //! This is the only crate of the workspace that contains `unsafe`. Each module wraps one
 //! interface, is small, and states what the kernel promises and what it asks for.
 
+pub mod attack;
 mod before_exec;
 pub mod child;
 pub mod command;

@@ -2,6 +2,7 @@
 //! more: what the parent wants loaded, and how far the child got.
 
 use std::cell::UnsafeCell;
+use std::fmt;
 use std::io;
 use std::ops::Deref;
 use std::ptr::{self, NonNull};
@@ -148,45 +149,60 @@ impl Exchange {
     }
 }
 
-/// An [`Exchange`] in memory that a fork shares.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    exchange: NonNull<Exchange>,
+/// What may stand in memory that two processes share.
+///
+/// # Safety
+/// All zero bytes are a value of the type, and everything in it that is written while it is shared
+/// is atomic or in an `UnsafeCell`.
+pub(crate) unsafe trait Shareable: Sized {}
+
+// SAFETY: all fields are integers, atomic or, for the filter, in an UnsafeCell.
+unsafe impl Shareable for Exchange {}
+
+/// A value in memory that a fork shares.
+pub(crate) struct Shared<T: Shareable> {
+    value: NonNull<T>,
 }
 
-impl Shared {
+impl<T: Shareable> Shared<T> {
     /// Maps the memory, all zero.
-    pub(crate) fn new() -> io::Result<Shared> {
+    pub(crate) fn new() -> io::Result<Shared<T>> {
         // SAFETY: a new mapping at an address of the kernel's choice touches no other memory.
         let memory = unsafe {
             rustix::mm::mmap_anonymous(
                 ptr::null_mut(),
-                size_of::<Exchange>(),
+                size_of::<T>(),
                 ProtFlags::READ | ProtFlags::WRITE,
                 MapFlags::SHARED,
             )
         }?;
-        let exchange = NonNull::new(memory.cast())
+        let value = NonNull::new(memory.cast())
             .ok_or_else(|| io::Error::from_raw_os_error(libc::ENOMEM))?;
-        Ok(Shared { exchange })
+        Ok(Shared { value })
     }
 }
 
-impl Deref for Shared {
-    type Target = Exchange;
-
-    fn deref(&self) -> &Exchange {
-        // SAFETY: the mapping is page-aligned, as large as an Exchange and stays until drop; zero
-        // bytes are a value of each field; what both sides write is atomic or, for the filter, in
-        // an UnsafeCell.
-        unsafe { self.exchange.as_ref() }
+impl<T: Shareable> fmt::Debug for Shared<T> {
+    /// Does not show the value, which the other side may be writing.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Shared").field(&self.value).finish()
     }
 }
 
-impl Drop for Shared {
+impl<T: Shareable> Deref for Shared<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        // SAFETY: the mapping is page-aligned, as large as a `T` and stays until drop; zero bytes
+        // are a value of it, and what both sides write is atomic or in an UnsafeCell (`Shareable`).
+        unsafe { self.value.as_ref() }
+    }
+}
+
+impl<T: Shareable> Drop for Shared<T> {
     fn drop(&mut self) {
         // SAFETY: the mapping was made in `new` with this length, and the reference that `deref`
         // gives out cannot outlive `self`. A failure leaves the mapping, which harms nothing.
-        let _ = unsafe { rustix::mm::munmap(self.exchange.as_ptr().cast(), size_of::<Exchange>()) };
+        let _ = unsafe { rustix::mm::munmap(self.value.as_ptr().cast(), size_of::<T>()) };
     }
 }

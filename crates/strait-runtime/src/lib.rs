@@ -1,6 +1,7 @@
 //! Recorder, launcher, supervisor and inspector: what the command line does, as a library.
 #![forbid(unsafe_code)]
 
+pub mod attack;
 pub mod confine;
 pub mod gate;
 pub mod inspect;
