@@ -56,6 +56,8 @@ pub enum Verb {
     Inspect(Inspect),
     /// Check that what the kernel enforces on a process decides as a policy does
     Verify(Verify),
+    /// Try for real, on this kernel, which ways around a policy are open
+    Attack(Attack),
     /// Print the completions for a shell
     Completions(Completions),
     /// Write the man pages and all completions into a folder
@@ -266,6 +268,19 @@ pub struct Verify {
     /// The process
     #[arg(long, value_name = "N", required = true, value_parser = pid)]
     pub pid: Pid,
+    /// Print the result as JSON
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub profile: Profile,
+}
+
+/// `strait attack`.
+#[derive(Debug, Args)]
+pub struct Attack {
+    /// The policy (`-`: standard input)
+    #[arg(short, long, value_name = "P", value_hint = ValueHint::FilePath)]
+    pub policy: PathBuf,
     /// Print the result as JSON
     #[arg(long)]
     pub json: bool,

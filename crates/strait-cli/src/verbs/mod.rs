@@ -1,5 +1,6 @@
 //! The verbs, one file each.
 
+pub mod attack;
 pub mod check;
 pub mod compile;
 pub mod completions;

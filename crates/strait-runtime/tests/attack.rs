@@ -1,0 +1,165 @@
+//! The bypass suite on the running kernel: nothing is open under a policy that closes everything,
+//! and each hole that is put back is found, and no other.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::collections::BTreeSet;
+
+use strait_policy::Policy;
+use strait_runtime::attack::{Finding, Outcome, attack};
+
+/// Everything is allowed but what the classes need, a line or a few for each.
+const CLOSED: &[(&str, &str)] = &[
+    ("foreign", "kill-process"),
+    ("connect", "{syscalls: [connect], action: notify}"),
+    ("seccomp", "{syscalls: [seccomp], action: errno(EPERM)}"),
+    (
+        "io_uring",
+        "{syscalls: [io_uring_setup, io_uring_enter, io_uring_register], action: errno(ENOSYS)}",
+    ),
+    (
+        "netlink",
+        "{syscalls: [socket], when: \"domain == AF_NETLINK\", action: errno(EAFNOSUPPORT)}",
+    ),
+    (
+        "inet",
+        "{syscalls: [socket], when: \"domain == AF_INET and type & 0xf == SOCK_DGRAM\", action: errno(EPERM)}",
+    ),
+    (
+        "datagram",
+        "{syscalls: [socket], when: \"domain == AF_UNIX and type & 0xf == SOCK_DGRAM\", action: errno(EPERM)}",
+    ),
+    (
+        "fast-open",
+        "{syscalls: [sendto], when: \"flags & MSG_FASTOPEN != 0\", action: errno(EOPNOTSUPP)}",
+    ),
+    ("ioctl", "{syscalls: [ioctl], when: \"cmd == TIOCSTI\", action: errno(EPERM)}"),
+    ("unshare", "{syscalls: [unshare, setns, kcmp, ptrace], action: errno(EPERM)}"),
+    ("clone", "{syscalls: [clone], when: \"flags & CLONE_NEWUSER != 0\", action: errno(EPERM)}"),
+    ("clone3", "{syscalls: [clone3], action: errno(ENOSYS)}"),
+    ("openat", "{syscalls: [openat], action: errno(EACCES)}"),
+    ("openat2", "{syscalls: [openat2], action: errno(ENOSYS)}"),
+    ("open", "{syscalls: [open, creat], action: errno(EACCES)}"),
+    ("handle", "{syscalls: [open_by_handle_at], action: errno(EPERM)}"),
+    ("execve", "{syscalls: [execve], action: errno(EACCES)}"),
+    ("execveat", "{syscalls: [execveat], action: errno(EACCES)}"),
+    (
+        "mmap",
+        "{syscalls: [mmap], when: \"prot & PROT_EXEC != 0 and flags & MAP_ANONYMOUS != 0\", action: errno(EPERM)}",
+    ),
+    ("mprotect", "{syscalls: [mprotect], when: \"prot & PROT_EXEC != 0\", action: errno(EPERM)}"),
+    ("pread64", "{syscalls: [pread64], action: errno(EPERM)}"),
+    ("vm", "{syscalls: [process_vm_readv], action: errno(EPERM)}"),
+    ("getfd", "{syscalls: [pidfd_getfd], action: errno(EPERM)}"),
+];
+
+/// A hole: which line of [`CLOSED`] is replaced, by what, and which classes that opens.
+const HOLES: &[(&str, &str, &[&str])] = &[
+    ("foreign", "allow", &["i386-entry"]),
+    ("seccomp", "", &["nested-listener"]),
+    ("io_uring", "", &["io-uring-open", "io-uring-socket"]),
+    (
+        "netlink",
+        "{syscalls: [socket], when: arg0 == 16, action: errno(EAFNOSUPPORT)}",
+        &["high-bits-socket"],
+    ),
+    ("datagram", "", &["unix-datagram"]),
+    ("fast-open", "", &["fast-open"]),
+    ("ioctl", "", &["tiocsti"]),
+    (
+        "ioctl",
+        "{syscalls: [ioctl], when: arg1 == 0x5412, action: errno(EPERM)}",
+        &["high-bits-ioctl"],
+    ),
+    ("unshare", "{syscalls: [unshare, setns, kcmp], action: errno(EPERM)}", &["ptrace"]),
+    ("unshare", "{syscalls: [unshare, setns, ptrace], action: errno(EPERM)}", &["kcmp"]),
+    ("clone", "", &["clone-namespace"]),
+    ("clone3", "", &["clone3-namespace"]),
+    ("openat2", "", &["openat2"]),
+    ("open", "", &["open-twin"]),
+    ("handle", "", &["open-by-handle"]),
+    ("execveat", "", &["execveat"]),
+    // A condition that the launcher's own kind of call fulfils, and an attacker's need not.
+    ("execve", "{syscalls: [execve], when: arg5 == 1, action: errno(EACCES)}", &["memfd-exec"]),
+    ("mmap", "", &["map-executable"]),
+    ("mprotect", "", &["protect-executable"]),
+    (
+        "openat",
+        "{syscalls: [openat], when: \"flags != O_RDWR | O_CREAT\", action: errno(EACCES)}",
+        &["map-file-executable"],
+    ),
+    (
+        "openat",
+        "{syscalls: [openat], when: \"flags != O_RDWR\", action: errno(EACCES)}",
+        &["proc-self-mem"],
+    ),
+    (
+        "openat",
+        "{syscalls: [openat], when: \"flags != O_DIRECTORY\", action: errno(EACCES)}",
+        &["proc-root"],
+    ),
+    (
+        "openat",
+        "{syscalls: [openat], when: \"flags != 0\", action: errno(EACCES)}",
+        &["proc-environ"],
+    ),
+    ("vm", "", &["process-vm-readv"]),
+    ("getfd", "", &["pidfd-getfd"]),
+];
+
+/// The policy with one line replaced; an empty one is left out.
+fn policy(hole: Option<(&str, &str)>) -> Policy {
+    let line = |&(name, line): &(&'static str, &'static str)| match hole {
+        Some((other, put)) if other == name => put.to_owned(),
+        _ => line.to_owned(),
+    };
+    let foreign = line(&CLOSED[0]);
+    let rules: Vec<String> = CLOSED[1..].iter().map(line).filter(|line| !line.is_empty()).collect();
+    let text = format!(
+        "apiVersion: strait.dev/v1alpha1\nkind: SyscallPolicy\nspec:\n  architectures: [x86_64]\n  \
+         default: allow\n  foreign: {foreign}\n  rules:\n    - {}\n",
+        rules.join("\n    - ")
+    );
+    Policy::parse(&text).unwrap_or_else(|error| panic!("{error}\n{text}"))
+}
+
+fn findings(policy: &Policy) -> Vec<Finding> {
+    attack(&policy.lower().unwrap(), &policy.architectures).unwrap()
+}
+
+fn open(findings: &[Finding]) -> BTreeSet<&'static str> {
+    let open = findings.iter().filter(|finding| matches!(finding.outcome, Outcome::Open { .. }));
+    open.map(|finding| finding.class.name).collect()
+}
+
+#[test]
+fn nothing_is_open_where_everything_is_closed() {
+    let findings = findings(&policy(None));
+    assert_eq!(open(&findings), BTreeSet::new());
+    // And it is blocked by the policy, not by the machine: what is not applicable is known.
+    let not_applicable: Vec<_> = findings
+        .iter()
+        .filter_map(|finding| match &finding.outcome {
+            Outcome::NotApplicable { reason } => Some((finding.class.name, reason.as_str())),
+            _ => None,
+        })
+        .collect();
+    for (class, reason) in &not_applicable {
+        assert!(reason.starts_with("this machine refuses it by itself"), "{class}: {reason}");
+        strait_testkit::skip(&format!("attack {class}"), reason);
+    }
+}
+
+#[test]
+fn each_hole_that_is_put_back_is_found_and_no_other() {
+    let baseline = findings(&policy(None));
+    let skipped: BTreeSet<&str> = baseline
+        .iter()
+        .filter(|finding| matches!(finding.outcome, Outcome::NotApplicable { .. }))
+        .map(|finding| finding.class.name)
+        .collect();
+    for &(line, put, classes) in HOLES {
+        let expected: BTreeSet<&str> =
+            classes.iter().copied().filter(|class| !skipped.contains(class)).collect();
+        assert_eq!(open(&findings(&policy(Some((line, put))))), expected, "{line} -> {put:?}");
+    }
+}
