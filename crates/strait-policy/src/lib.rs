@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod action;
+pub mod call;
 pub mod baseline;
 pub mod check;
 mod document;
