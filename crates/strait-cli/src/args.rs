@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
-use rustix::process::Pid;
+use rustix::process::{Pid, Resource};
 use strait_abi::{Arch, KernelVersion};
 use strait_policy::format::{Format, Runtime};
 
@@ -235,11 +235,53 @@ pub struct Run {
     /// The policy
     #[arg(short, long, value_name = "P", value_hint = ValueHint::FilePath)]
     pub policy: PathBuf,
+    /// What becomes of calls that the policy does not let pass
+    #[arg(long, value_enum, default_value_t = RunMode::Enforce)]
+    pub mode: RunMode,
+    /// How denials are told, in the modes that see them
+    #[arg(long, value_enum, default_value_t = Denials::Text)]
+    pub denials: Denials,
+    /// Write them to this descriptor instead of standard error; the command does not get it
+    #[arg(long, value_name = "FD", value_parser = clap::value_parser!(i32).range(0..))]
+    pub denials_fd: Option<i32>,
+    /// Let the command inherit this descriptor; all but the standard streams are closed otherwise
+    #[arg(long, value_name = "FD", value_parser = clap::value_parser!(i32).range(0..))]
+    pub keep_fd: Vec<i32>,
+    /// Kill the command if Strait is killed
+    #[arg(long)]
+    pub die_with_parent: bool,
+    /// Limit a resource, as in `nofile=256`, `as=512M` or `core=0:0` (soft and hard); repeatable
+    #[arg(long, value_name = "RESOURCE=SOFT[:HARD]")]
+    pub limit: Vec<Limit>,
+    #[command(flatten)]
+    pub profile: Profile,
     /// The command and its arguments
     #[arg(last = true, required = true, value_name = "CMD", value_hint = ValueHint::CommandWithArguments)]
     pub command: Vec<OsString>,
-    #[command(flatten)]
-    pub profile: Profile,
+}
+
+/// What becomes of calls that a policy does not let pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum RunMode {
+    /// The kernel answers them as the policy says, with nobody in between
+    Enforce,
+    /// A supervisor gives the policy's errnos, and tells of each denial at once
+    Notify,
+    /// They pass; the kernel logs them, and what was logged is counted by recording the run
+    Log,
+    /// They pass; a supervisor counts them, exactly, and tells what enforcing would have broken
+    Canary,
+}
+
+/// How denials are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Denials {
+    /// Lines for a person
+    Text,
+    /// A JSON object on each line
+    Json,
+    /// Entries of the systemd journal
+    Journald,
 }
 
 /// `strait inspect`.
@@ -403,6 +445,69 @@ fn named_file(text: &str) -> Result<(String, PathBuf), String> {
     }
 }
 
+/// A resource limit of a command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limit {
+    /// The resource.
+    pub resource: Resource,
+    /// The soft limit; `None` for no limit.
+    pub soft: Option<u64>,
+    /// The hard limit; `None` for no limit.
+    pub hard: Option<u64>,
+}
+
+/// The resources that can be limited, by the names of prlimit(1).
+const RESOURCES: [(&str, Resource); 10] = [
+    ("as", Resource::As),
+    ("core", Resource::Core),
+    ("cpu", Resource::Cpu),
+    ("data", Resource::Data),
+    ("fsize", Resource::Fsize),
+    ("memlock", Resource::Memlock),
+    ("msgqueue", Resource::Msgqueue),
+    ("nofile", Resource::Nofile),
+    ("nproc", Resource::Nproc),
+    ("stack", Resource::Stack),
+];
+
+impl std::str::FromStr for Limit {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Limit, String> {
+        let (name, values) = text
+            .split_once('=')
+            .ok_or("write RESOURCE=SOFT or RESOURCE=SOFT:HARD, such as nofile=256")?;
+        let known = RESOURCES.iter().find(|(known, _)| *known == name);
+        let &(_, resource) = known.ok_or_else(|| {
+            let names: Vec<&str> = RESOURCES.iter().map(|(name, _)| *name).collect();
+            format!("`{name}` is no resource that can be limited; there are {}", names.join(", "))
+        })?;
+        let (soft, hard) = values.split_once(':').unwrap_or((values, values));
+        let (soft, hard) = (amount(soft)?, amount(hard)?);
+        if hard.is_some_and(|hard| soft.is_none_or(|soft| soft > hard)) {
+            return Err("the soft limit is greater than the hard one".to_owned());
+        }
+        Ok(Limit { resource, soft, hard })
+    }
+}
+
+/// Reads a number with a suffix such as 512M, or `unlimited`.
+fn amount(text: &str) -> Result<Option<u64>, String> {
+    if text == "unlimited" {
+        return Ok(None);
+    }
+    let (digits, scale) = match text.as_bytes().last() {
+        Some(b'K') => (&text[..text.len() - 1], 1 << 10),
+        Some(b'M') => (&text[..text.len() - 1], 1 << 20),
+        Some(b'G') => (&text[..text.len() - 1], 1 << 30),
+        _ => (text, 1),
+    };
+    let number = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(scale));
+    number
+        .map(Some)
+        .ok_or_else(|| format!("`{text}` is no amount; write a number, 512K, 64M, 2G or unlimited"))
+}
+
 /// Reads a process id, which is greater than 0.
 fn pid(text: &str) -> Result<Pid, String> {
     let pid = text.parse().ok().filter(|&pid| pid > 0).and_then(Pid::from_raw);
@@ -446,6 +551,17 @@ mod tests {
         assert!(duration("2 weeks").is_err());
         assert!(duration("s").is_err());
         assert!(duration("99999999999999999999h").is_err());
+    }
+
+    #[test]
+    fn limits_have_a_resource_and_one_or_two_amounts() {
+        let limit = |soft, hard| Ok(Limit { resource: Resource::Nofile, soft, hard });
+        assert_eq!("nofile=256".parse(), limit(Some(256), Some(256)));
+        assert_eq!("nofile=1K:unlimited".parse(), limit(Some(1024), None));
+        for text in ["nofile", "nofile=", "nofile=x", "nofile=2:1", "nofile=unlimited:5", "beer=1"]
+        {
+            assert!(text.parse::<Limit>().is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod denials;
 mod documents;
 mod failure;
 mod input;

@@ -91,6 +91,9 @@ pub struct Confinement<'a> {
     /// The token of the execve that the filter answers by notification (see the module). Without
     /// one it must allow execve, or the child cannot start its program.
     pub gate: Option<ExecToken>,
+    /// Whether the listener stays open after exec, for a supervisor ([`Child::take_listener`]).
+    /// There is a listener where there is a gate.
+    pub keep_listener: bool,
 }
 
 /// Why no child could be made.
@@ -236,6 +239,9 @@ pub struct PendingChild {
     channel: OwnedFd,
     shared: Shared<Exchange>,
     path: PathBuf,
+    keep_listener: bool,
+    /// The listener that is kept, once exec has happened.
+    listener: Option<Listener>,
     /// Whether the child has been reaped, or is no longer ours to end.
     done: bool,
 }
@@ -245,6 +251,7 @@ pub struct PendingChild {
 pub struct Child {
     pid: Pid,
     pidfd: OwnedFd,
+    listener: Option<Listener>,
 }
 
 /// What became of a child.
@@ -308,7 +315,16 @@ impl PendingChild {
         match pidfd_open(pid, PidfdFlags::empty()) {
             Ok(pidfd) => {
                 let path = command.path().to_owned();
-                Ok(PendingChild { pid, pidfd, channel, shared, path, done: false })
+                Ok(PendingChild {
+                    pid,
+                    pidfd,
+                    channel,
+                    shared,
+                    path,
+                    keep_listener: false,
+                    listener: None,
+                    done: false,
+                })
             }
             Err(errno) => {
                 drop(channel);
@@ -347,7 +363,8 @@ impl PendingChild {
 
     /// Tells the child to go on.
     pub(crate) fn start(&mut self, confinement: Option<Confinement<'_>>) -> Result<(), ExecError> {
-        if let Some(Confinement { program, options, gate }) = confinement {
+        if let Some(Confinement { program, options, gate, keep_listener }) = confinement {
+            self.keep_listener = keep_listener;
             let listener = match gate {
                 Some(_) => seccomp::listener_flags(options.threads),
                 None => 0,
@@ -390,9 +407,13 @@ impl PendingChild {
         }
         match self.shared.failure() {
             Some(errno) => Err(self.failed(errno)),
-            // The last copy of the listener in this process is dropped here; the child's own was
-            // closed by its exec.
-            None => Ok(()),
+            // The child's own copy of the listener was closed by its exec; if it is not kept the
+            // last one is dropped here.
+            None => {
+                let held = listener.filter(|_| self.keep_listener);
+                self.listener = held.map(|held| held.listener);
+                Ok(())
+            }
         }
     }
 
@@ -477,7 +498,7 @@ impl PendingChild {
         }
         let pidfd = self.pidfd.try_clone().map_err(|source| ExecError::Channel { source })?;
         self.done = true;
-        Ok(Child { pid: self.pid, pidfd })
+        Ok(Child { pid: self.pid, pidfd, listener: self.listener.take() })
     }
 
     /// Whether the child is dead.
@@ -538,6 +559,11 @@ impl Child {
     /// The process id. It stays the child's until it has been waited for.
     pub fn pid(&self) -> Pid {
         self.pid
+    }
+
+    /// The listener of its filter, if the confinement was to keep it; once.
+    pub fn take_listener(&mut self) -> Option<Listener> {
+        self.listener.take()
     }
 
     /// Whether the program has ended, and how, or has been stopped by a signal since the last

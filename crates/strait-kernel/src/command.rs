@@ -5,7 +5,7 @@ use std::env;
 use std::ffi::{CStr, CString, OsStr, OsString, c_char};
 use std::io;
 use std::iter;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::ptr;
@@ -221,6 +221,20 @@ impl Command {
     pub(crate) fn raw_streams(&self) -> [RawFd; 3] {
         self.streams.each_ref().map(|fd| fd.as_ref().map_or(-1, AsRawFd::as_raw_fd))
     }
+}
+
+/// A copy of a descriptor that this process was started with, closed on exec.
+///
+/// # Errors
+/// EBADF if it is not open.
+pub fn inherited(fd: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: duplicates whatever has this number, or fails; what had it is not touched.
+    let copy = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 3) };
+    if copy < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just made this descriptor for the caller, so nothing else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(copy) })
 }
 
 /// Looks `program` up in `path` (directories separated by `:`).

@@ -62,7 +62,8 @@ fn fork(program: &str, arguments: &[&str]) -> PendingChild {
 }
 
 fn confined(program: &Program, gate: bool) -> Option<Confinement<'_>> {
-    Some(Confinement { program, options: LoadOptions::default(), gate: gate.then_some(TOKEN) })
+    let gate = gate.then_some(TOKEN);
+    Some(Confinement { program, options: LoadOptions::default(), gate, keep_listener: false })
 }
 
 fn code(child: io::Result<Child>) -> Option<i32> {

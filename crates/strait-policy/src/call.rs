@@ -79,7 +79,12 @@ mod tests {
     fn calls_are_shown_as_the_kernel_takes_them() {
         let high = 1 << 32;
         for (arch, name, args, expected) in [
-            (Arch::X86_64, "socket", [high | 16, 0x80003, 0, 9, 9, 9], "socket(AF_NETLINK, SOCK_RAW|SOCK_CLOEXEC, 0)"),
+            (
+                Arch::X86_64,
+                "socket",
+                [high | 16, 0x80003, 0, 9, 9, 9],
+                "socket(AF_NETLINK, SOCK_RAW|SOCK_CLOEXEC, 0)",
+            ),
             (Arch::X86_64, "close", [0xffff_ffff, 0, 0, 0, 0, 0], "close(4294967295)"),
             (Arch::X86_64, "kill", [u64::MAX, 9, 0, 0, 0, 0], "kill(-1, SIGKILL)"),
             (Arch::X86_64, "execve", [0x7f00, 0, 1, 0, 0, 0], "execve(0x7f00, NULL, 0x1)"),

@@ -9,8 +9,8 @@
 #![forbid(unsafe_code)]
 
 mod action;
-pub mod call;
 pub mod baseline;
+pub mod call;
 pub mod check;
 mod document;
 mod errno;

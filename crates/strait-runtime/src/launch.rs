@@ -35,6 +35,7 @@ pub struct Enforcement {
     token: Option<ExecToken>,
     load: LoadOptions,
     intent: Intent,
+    supervised: bool,
 }
 
 /// Why rules cannot be enforced.
@@ -117,7 +118,32 @@ impl Enforcement {
         compiler: &Options,
         load: LoadOptions,
     ) -> Result<Enforcement, EnforcementError> {
-        let intent = Intent::new(rules)?;
+        Enforcement::with(Intent::new(rules)?, rules, compiler, load, false)
+    }
+
+    /// The same for a supervisor: what the filter notifies is answered by whoever takes the
+    /// child's listener ([`Child::take_listener`]). `rules` are what
+    /// [`crate::supervise::notifying`] makes of a policy's.
+    ///
+    /// # Errors
+    /// As for [`Enforcement::new`].
+    pub fn supervised(
+        rules: &Rules,
+        compiler: &Options,
+        load: LoadOptions,
+    ) -> Result<Enforcement, EnforcementError> {
+        // The child's exec closes its copy of the listener: by the gate it waits until there is
+        // another, also where the rules let every execve pass.
+        Enforcement::with(Intent::gated(rules)?, rules, compiler, load, true)
+    }
+
+    fn with(
+        intent: Intent,
+        rules: &Rules,
+        compiler: &Options,
+        load: LoadOptions,
+        supervised: bool,
+    ) -> Result<Enforcement, EnforcementError> {
         let (rules, token) = if intent.needs_gate() {
             let token = ExecToken::random().map_err(EnforcementError::Random)?;
             let gated = gate::gate(rules, token).ok_or(EnforcementError::UnknownArch)?;
@@ -126,7 +152,7 @@ impl Enforcement {
             (Cow::Borrowed(rules), None)
         };
         let program = strait_compiler::compile(&rules, compiler)?.program;
-        Ok(Enforcement { program, token, load, intent })
+        Ok(Enforcement { program, token, load, intent, supervised })
     }
 
     /// The program that is loaded.
@@ -141,7 +167,12 @@ impl Enforcement {
 
     /// How a child is confined by it, for one who execs it without [`Enforcement::start`].
     pub fn confinement(&self) -> Confinement<'_> {
-        Confinement { program: &self.program, options: self.load, gate: self.token }
+        Confinement {
+            program: &self.program,
+            options: self.load,
+            gate: self.token,
+            keep_listener: self.supervised,
+        }
     }
 
     /// Loads the filter onto the child, lets it exec, reads back what the kernel holds before the
@@ -156,9 +187,13 @@ impl Enforcement {
         match child.seize() {
             Ok(seized) => {
                 let stopped = seized.exec(confinement)?;
-                // The gate's listener is closed by now: a child that is at exec holds no copy,
-                // and ours is gone.
-                let verified = self.verify(stopped.filters(), Listeners::default)?;
+                // A child that is at exec holds no copy of the listener, and ours is gone if there is
+                // no supervisor.
+                let listeners = match self.supervised {
+                    true => Listeners::here,
+                    false => Listeners::default,
+                };
+                let verified = self.verify(stopped.filters(), listeners)?;
                 Ok(Started { child: stopped.release()?, verified })
             }
             Err(refused) => {

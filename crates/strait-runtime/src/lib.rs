@@ -9,6 +9,7 @@ pub mod launch;
 pub mod listeners;
 pub mod mode;
 pub mod record;
+pub mod supervise;
 pub mod verdict;
 pub mod verify;
 pub mod wait;

@@ -13,7 +13,7 @@ pub fn log(rules: &Rules) -> Rules {
 }
 
 /// The rules with every action replaced.
-fn map_actions(rules: &Rules, to: impl Fn(Action) -> Action) -> Rules {
+pub(crate) fn map_actions(rules: &Rules, to: impl Fn(Action) -> Action) -> Rules {
     let mapped = Rules::new(to(rules.foreign()));
     rules.tables().fold(mapped, |mapped, (arch, table)| {
         let mut new = Table::new(to(rules.foreign()));

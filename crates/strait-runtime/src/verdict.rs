@@ -131,6 +131,14 @@ impl Intent {
         Ok(Intent { decision, gated })
     }
 
+    /// What these rules intend where a launcher adds its gate in any case.
+    ///
+    /// # Errors
+    /// As for [`Intent::new`].
+    pub fn gated(rules: &Rules) -> Result<Intent, Undecided> {
+        Ok(Intent { decision: rules.decision()?, gated: true })
+    }
+
     /// The decision of the rules themselves.
     pub fn decision(&self) -> &Decision {
         &self.decision

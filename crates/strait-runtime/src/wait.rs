@@ -1,6 +1,7 @@
 //! Waiting for a child as if it had been started directly: signals, stops and the way it ends.
 
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::process::ExitStatus;
 use std::thread;
 use std::time::Duration;
@@ -21,6 +22,18 @@ pub struct Ended {
     pub interrupted_by: Option<i32>,
 }
 
+/// Something else that is looked after while a child runs.
+pub trait Attended {
+    /// Becomes readable when there is something to do.
+    fn descriptor(&self) -> BorrowedFd<'_>;
+
+    /// Does all that there is to do, without waiting. Whether there may come more.
+    ///
+    /// # Errors
+    /// If it cannot be looked after any more.
+    fn attend(&mut self) -> io::Result<bool>;
+}
+
 /// Waits until a child ends.
 ///
 /// What a process sends to this one alone is passed on; what the terminal sends has come to the
@@ -30,8 +43,23 @@ pub struct Ended {
 /// # Errors
 /// ECHILD if somebody else has waited for the child.
 pub fn until_end(child: &Child, relay: &Relay) -> io::Result<Ended> {
+    until_end_attending(child, relay, None)
+}
+
+/// As [`until_end`], and looks after something else meanwhile.
+///
+/// # Errors
+/// As well, if that fails.
+pub fn until_end_attending(
+    child: &Child,
+    relay: &Relay,
+    mut attended: Option<&mut dyn Attended>,
+) -> io::Result<Ended> {
     let mut interrupted_by = None;
     loop {
+        if let Some(other) = attended.take_if(|_| true) {
+            attended = other.attend()?.then_some(other);
+        }
         while let Some(received) = relay.received() {
             if ENDING.iter().any(|signal| signal.as_raw() == received.signal) {
                 interrupted_by = Some(received.signal);
@@ -47,7 +75,9 @@ pub fn until_end(child: &Child, relay: &Relay) -> io::Result<Ended> {
             Some(Change::Stopped) => mirror_stop(child)?,
             None => {
                 let mut fds =
-                    [PollFd::new(child, PollFlags::IN), PollFd::new(relay, PollFlags::IN)];
+                    vec![PollFd::new(child, PollFlags::IN), PollFd::new(relay, PollFlags::IN)];
+                let other = attended.as_ref().map(|other| other.descriptor());
+                fds.extend(other.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
                 // The relay's descriptor is readable when SIGCHLD has come, too.
                 match poll(&mut fds, None::<&Timespec>) {
                     Ok(_) | Err(Errno::INTR) => {}

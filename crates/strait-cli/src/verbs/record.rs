@@ -129,7 +129,7 @@ pub fn counted(count: usize, thing: &str) -> String {
 }
 
 /// Ends this process as the command ended.
-fn end_as(exit: Option<Exit>) -> Result<ExitCode, Failure> {
+pub fn end_as(exit: Option<Exit>) -> Result<ExitCode, Failure> {
     // The wait status of wait(2): the exit status in the second byte, a signal in the first.
     let raw = match exit {
         None => return Ok(ExitCode::SUCCESS),

@@ -1,20 +1,28 @@
 //! `strait run --policy P -- CMD…`.
 
+use std::fs::File;
+use std::os::unix::process::ExitStatusExt;
 use std::process::ExitCode;
 
 use anyhow::{Context, anyhow};
+use rustix::process::{DumpableBehavior, Signal, set_dumpable_behavior};
 use strait_abi::Arch;
 use strait_compiler::Options;
 use strait_kernel::child::PendingChild;
+use strait_kernel::command::{Command, inherited};
 use strait_kernel::seccomp::LoadOptions;
 use strait_kernel::signal::{self, Relay};
+use strait_policy::{Policy, Rules, action_text, replay};
 use strait_runtime::launch::Enforcement;
-use strait_runtime::wait;
+use strait_runtime::record::{self, Choice, Request, Target};
+use strait_runtime::supervise::{Answering, Supervisor, Telling, notifying};
+use strait_runtime::{mode, wait};
 
-use crate::args::Run;
-use crate::documents;
+use crate::args::{Run, RunMode};
+use crate::denials::Teller;
 use crate::failure::Failure;
-use crate::verbs::record;
+use crate::verbs::record as recorder;
+use crate::{documents, input, output};
 
 /// Confines and executes a command, and passes on how it ended.
 pub fn run(args: &Run) -> Result<ExitCode, Failure> {
@@ -28,25 +36,141 @@ fn confined(args: &Run) -> Result<ExitCode, Failure> {
         let arches: Vec<&str> = policy.architectures.iter().map(Arch::name).collect();
         let error = anyhow!(
             "{} is for {}, and no program of this machine runs by that",
-            crate::input::name(&args.policy),
+            input::name(&args.policy),
             arches.join(", ")
         );
         return Err(Failure::bad_input(error));
     }
-    let command = record::command(&args.command)?;
-    let enforcement = Enforcement::new(&rules, &Options::default(), LoadOptions::default())
-        .with_context(|| crate::input::name(&args.policy))
+    let command = command(args)?;
+    match args.mode {
+        RunMode::Enforce => enforced(args, &command, &rules),
+        RunMode::Notify => supervised(args, &command, policy, rules, Answering::Enforce),
+        RunMode::Canary => supervised(args, &command, policy, rules, Answering::Observe),
+        RunMode::Log => logged(args, &command, &rules),
+    }
+}
+
+/// The command with what is asked for it.
+fn command(args: &Run) -> Result<Command, Failure> {
+    let mut command = recorder::command(&args.command)?;
+    command = command.keep_only(&args.keep_fd).map_err(Failure::bad_input)?;
+    for limit in &args.limit {
+        command = command.limit(limit.resource, limit.soft, limit.hard);
+    }
+    if args.die_with_parent {
+        command = command.signal_on_parent_death(Signal::KILL);
+    }
+    Ok(command)
+}
+
+/// The kernel alone answers.
+fn enforced(args: &Run, command: &Command, rules: &Rules) -> Result<ExitCode, Failure> {
+    let enforcement = Enforcement::new(rules, &Options::default(), LoadOptions::default())
+        .with_context(|| input::name(&args.policy))
         .map_err(Failure::bad_input)?;
-    let child = PendingChild::fork(&command).map_err(Failure::refused)?;
+    let child = PendingChild::fork(command).map_err(Failure::refused)?;
     let relay = Relay::install().map_err(Failure::refused)?;
     let started = enforcement.start(child).map_err(|error| {
         let status = error.exit_status();
         Failure::with_status(status, error)
     })?;
+    keep_secrets();
     let ended = wait::until_end(&started.child, &relay).map_err(Failure::refused)?;
     drop(relay);
+    say_if_killed(ended.status.signal());
     signal::end_as(ended.status)
 }
+
+/// A supervisor answers, or looks on.
+fn supervised(
+    args: &Run,
+    command: &Command,
+    policy: Policy,
+    rules: Rules,
+    answering: Answering,
+) -> Result<ExitCode, Failure> {
+    let file = args.denials_fd.map(inherited).transpose();
+    let file = file.context("--denials-fd").map_err(Failure::bad_input)?.map(File::from);
+    let mut teller = Teller::new(args.denials, file, answering, &policy)
+        .context("denials cannot be told to the journal")
+        .map_err(Failure::refused)?;
+    let loaded = notifying(&rules, answering);
+    let enforcement = Enforcement::supervised(&loaded, &Options::default(), LoadOptions::default())
+        .with_context(|| input::name(&args.policy))
+        .map_err(Failure::bad_input)?;
+    let child = PendingChild::fork(command).map_err(Failure::refused)?;
+    let relay = Relay::install().map_err(Failure::refused)?;
+    let mut started = enforcement.start(child).map_err(|error| {
+        let status = error.exit_status();
+        Failure::with_status(status, error)
+    })?;
+    keep_secrets();
+    let listener = started.child.take_listener();
+    let listener = listener.context("there is no listener").map_err(Failure::refused)?;
+    let mut supervisor = Supervisor::new(listener, policy, rules, answering);
+    let mut tell = |denial: &_| teller.tell(denial);
+    let mut telling = Telling { supervisor: &mut supervisor, tell: &mut tell };
+    let ended = wait::until_end_attending(&started.child, &relay, Some(&mut telling))
+        .map_err(Failure::refused)?;
+    drop(relay);
+    let (counted, others) = supervisor.counted();
+    teller.sum_up(&counted, others);
+    say_if_killed(ended.status.signal());
+    signal::end_as(ended.status)
+}
+
+/// The kernel lets everything pass and logs it; the run is recorded, for the kernel's log is no
+/// account of what comes fast.
+fn logged(args: &Run, command: &Command, rules: &Rules) -> Result<ExitCode, Failure> {
+    let logged = mode::log(rules);
+    let enforcement = Enforcement::new(&logged, &Options::default(), LoadOptions::default())
+        .with_context(|| input::name(&args.policy))
+        .map_err(Failure::bad_input)?;
+    let target = Target::Command { command, enforcement: Some(&enforcement) };
+    let request = Request { target, engine: Choice::Auto, duration: None };
+    let running = record::start(&request).map_err(recorder::failure)?;
+    let recording = running.wait().map_err(recorder::failure)?;
+    for denial in replay(rules, &recording) {
+        let name = match denial.arch.syscall(denial.nr) {
+            Some(name) => name.name().to_owned(),
+            None => format!("call {} of {}", denial.nr, denial.arch),
+        };
+        let some = if denial.certain { "" } else { " at most, by its arguments" };
+        output::say(&format!(
+            "strait: would be denied: {name} -> {}: {} times{some} ({})",
+            action_text(denial.action),
+            denial.count,
+            denial.image,
+        ));
+    }
+    // The filter that was active is ours, and denies nothing.
+    let mut completeness = recording.completeness().clone();
+    completeness.filter_active = false;
+    for gap in completeness.gaps() {
+        output::say(&format!("strait: {gap}"));
+    }
+    recorder::end_as(recording.exit())
+}
+
+/// What stands in this process's memory (the token of the gate, the policy's decisions) is no
+/// business of other processes of the user, the command among them.
+fn keep_secrets() {
+    // It fails on no kernel that takes a filter.
+    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+}
+
+/// Says what a SIGSYS was: the shell's own words for it help nobody.
+fn say_if_killed(signal: Option<i32>) {
+    if signal == Some(SIGSYS) {
+        output::say(
+            "strait: a call whose answer is to kill or to trap ended the command; \
+             `--mode canary` lets it pass and tells which it was",
+        );
+    }
+}
+
+/// signal(7).
+const SIGSYS: i32 = 31;
 
 /// Whether programs of this ABI run on this machine.
 fn runs_here(arch: Arch) -> bool {

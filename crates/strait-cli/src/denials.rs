@@ -1,0 +1,235 @@
+//! Denials as they happen: lines for a person, JSON for a program, entries for the journal.
+//!
+//! What is denied again and again is told the first time and then at its tenth, hundredth and
+//! so on; the counts at the end are exact.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+
+use serde_json::{Value, json};
+use strait_policy::{Because, Policy, action_text, call};
+use strait_runtime::supervise::{Answering, Counted, Denial};
+
+use crate::args::Denials;
+
+/// Where and how denials are told.
+pub struct Teller {
+    form: Denials,
+    out: Out,
+    answering: Answering,
+    policy: Policy,
+}
+
+enum Out {
+    Stderr,
+    File(File),
+    Journal(UnixDatagram),
+}
+
+/// Where the journal takes entries (systemd.journal-fields(7) and its native protocol).
+const JOURNAL: &str = "/run/systemd/journal/socket";
+
+impl Teller {
+    /// Tells in this form, to this file if there is one.
+    ///
+    /// # Errors
+    /// If there is no journal.
+    pub fn new(
+        form: Denials,
+        file: Option<File>,
+        answering: Answering,
+        policy: &Policy,
+    ) -> io::Result<Teller> {
+        let out = match (form, file) {
+            (Denials::Journald, _) => {
+                let socket = UnixDatagram::unbound()?;
+                socket.connect(JOURNAL)?;
+                // A journal that does not keep up must not hold up the workload.
+                socket.set_nonblocking(true)?;
+                Out::Journal(socket)
+            }
+            (_, Some(file)) => Out::File(file),
+            (_, None) => Out::Stderr,
+        };
+        Ok(Teller { form, out, answering, policy: policy.clone() })
+    }
+
+    /// Tells of one denial, if it is time to.
+    pub fn tell(&mut self, denial: &Denial) {
+        if !is_power_of_ten(denial.times) {
+            return;
+        }
+        match self.form {
+            Denials::Json => {
+                let value = self.json(denial);
+                self.line(&value.to_string());
+            }
+            Denials::Text | Denials::Journald => {
+                let text = self.text(denial);
+                self.line(&text);
+            }
+        }
+    }
+
+    /// Tells of all of them, with exact counts.
+    pub fn sum_up(&mut self, counted: &[Counted], others: u64) {
+        let total = counted.iter().map(|counted| counted.count).fold(others, u64::saturating_add);
+        if self.form == Denials::Json {
+            let calls: Vec<Value> = counted.iter().map(counted_json).collect();
+            let value =
+                json!({"event": "summary", "count": total, "calls": calls, "others": others});
+            return self.line(&value.to_string());
+        }
+        let what = match self.answering {
+            Answering::Enforce => "denied",
+            Answering::Observe => "would have been denied",
+        };
+        if total == 0 {
+            if self.answering == Answering::Observe {
+                self.line("strait: nothing would have been denied");
+            }
+            return;
+        }
+        let calls = if total == 1 { "call" } else { "calls" };
+        let mut text = format!("strait: {total} {calls} {what}:");
+        for counted in counted {
+            let Counted { image, arch, nr, arguments, action, count } = counted;
+            let data = strait_bpf::SeccompData::new(*arch, *nr);
+            let name = match call::name(&data) {
+                Some(name) => name.name().to_owned(),
+                None => format!("call {nr} of {arch}"),
+            };
+            let when = arguments.as_ref().map_or(String::new(), |when| format!(" with {when}"));
+            text.push_str(&format!(
+                "\n  {count:>8}  {name}{when}: {} ({})",
+                action_text(*action),
+                shown(image),
+            ));
+        }
+        if others > 0 {
+            text.push_str(&format!("\n  {others:>8}  of further kinds"));
+        }
+        self.line(&text);
+    }
+
+    fn text(&self, denial: &Denial) -> String {
+        let what = match self.answering {
+            Answering::Enforce => "denied",
+            Answering::Observe => "would be denied",
+        };
+        let times = match denial.times {
+            1 => String::new(),
+            times => format!(" ({times} times by now)"),
+        };
+        let permit =
+            denial.permit().map_or(String::new(), |line| format!("; to permit it: {line}"));
+        format!(
+            "strait: {what}{times}: {}[{}] {} -> {}{}{permit}",
+            denial.process.name,
+            denial.tid,
+            call::call_text(&denial.data),
+            action_text(denial.action),
+            self.by(denial.because),
+        )
+    }
+
+    fn json(&self, denial: &Denial) -> Value {
+        let event = match self.answering {
+            Answering::Enforce => "denied",
+            Answering::Observe => "would-be-denied",
+        };
+        json!({
+            "event": event,
+            "tid": denial.tid,
+            "name": denial.process.name,
+            "image": shown(&denial.process.image),
+            "call": call::call_text(&denial.data),
+            "arch": denial.data.arch.to_string(),
+            "nr": denial.data.nr,
+            "args": denial.data.args.map(|arg| format!("{arg:#x}")),
+            "action": action_text(denial.action),
+            "because": self.by(denial.because).trim_start_matches(" by "),
+            "times": denial.times,
+            "permit": denial.permit(),
+        })
+    }
+
+    fn by(&self, because: Option<Because>) -> String {
+        match because {
+            Some(Because::Rule(index)) => format!(" by rule {}", index + 1),
+            Some(Because::Include(index)) => {
+                format!(" by {}", self.policy.include.get(index).map_or("a set", String::as_str))
+            }
+            Some(Because::Unknown) => " by `unknown`".to_owned(),
+            Some(Because::Foreign) => " by `foreign`".to_owned(),
+            Some(Because::Default) => " by `default`".to_owned(),
+            _ => String::new(),
+        }
+    }
+
+    /// Writes a line. Where nobody takes it, the workload goes on all the same, and the counts at
+    /// the end are complete.
+    fn line(&mut self, line: &str) {
+        let _ = match &mut self.out {
+            Out::Stderr => return crate::output::say(line),
+            Out::File(file) => writeln!(file, "{line}"),
+            Out::Journal(socket) => {
+                // Priority 4 is a warning; a field's value of one line stands behind `=`.
+                let mut sent = Ok(());
+                for line in line.lines() {
+                    let message = line.trim_start_matches("strait: ");
+                    let entry =
+                        format!("MESSAGE={message}\nPRIORITY=4\nSYSLOG_IDENTIFIER=strait\n");
+                    sent = sent.and(socket.send(entry.as_bytes()).map(drop));
+                }
+                sent
+            }
+        };
+    }
+}
+
+fn counted_json(counted: &Counted) -> Value {
+    let Counted { image, arch, nr, arguments, action, count } = counted;
+    let data = strait_bpf::SeccompData::new(*arch, *nr);
+    json!({
+        "image": shown(image),
+        "arch": arch.to_string(),
+        "nr": nr,
+        "name": call::name(&data).map(|name| name.name()),
+        "when": arguments,
+        "action": action_text(*action),
+        "count": count,
+    })
+}
+
+fn shown(image: &Path) -> String {
+    match image.as_os_str().is_empty() {
+        true => "program unknown".to_owned(),
+        false => image.display().to_string(),
+    }
+}
+
+fn is_power_of_ten(times: u64) -> bool {
+    let mut power = 1_u64;
+    while power < times {
+        match power.checked_mul(10) {
+            Some(next) => power = next,
+            None => return false,
+        }
+    }
+    power == times
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_power_of_ten;
+
+    #[test]
+    fn what_comes_often_is_told_seldom() {
+        let told: Vec<u64> = (0..=100_000).filter(|&times| is_power_of_ten(times)).collect();
+        assert_eq!(told, [1, 10, 100, 1_000, 10_000, 100_000]);
+        assert!(!is_power_of_ten(u64::MAX));
+    }
+}
