@@ -5,6 +5,7 @@ mod bench;
 mod bench_record;
 mod ebpf;
 mod man;
+mod systemd;
 mod tables;
 mod test;
 mod tidy;
@@ -21,6 +22,9 @@ Project chores.
                                ARGS go to the test runner
   cargo xtask tidy             the rules of the house that no compiler checks
   cargo xtask tables [--check] the tables of strait-abi, from the headers of Debian's packages
+  cargo xtask systemd [--check]
+                               the groups of system calls that systemd knows, from the systemd
+                               that is installed
   cargo xtask ebpf [--check]   the recorder's eBPF object from its source, or a comparison of both
   cargo xtask bench filters [FOLDER]
                                what compiled filters cost, counted, next to what other compilers
@@ -51,6 +55,7 @@ fn chore(args: &[String]) -> Result<()> {
         "test" => test::run(rest),
         "tidy" => tidy::run(rest),
         "man" => man::run(rest),
+        "systemd" => systemd::run(rest),
         "tables" => tables::run(rest),
         "bench" => bench::run(rest),
         "help" | "--help" | "-h" => {

@@ -29,6 +29,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("redis-tools", "/usr/bin/redis-cli"),
     ("sqlite3", "/usr/bin/sqlite3"),
     ("strace", "/usr/bin/strace"),
+    ("systemd", "/lib/systemd/systemd"),
     ("util-linux", "/usr/bin/setpriv"),
     ("z3", "/usr/bin/z3"),
 ];

@@ -4,6 +4,8 @@
 //! version of Strait gives the same policy the same meaning. A name that an ABI has not is no
 //! matter there.
 
+mod systemd;
+
 use strait_abi::Syscall;
 
 /// A named set.
@@ -23,11 +25,27 @@ pub struct Group {
 
 impl Set {
     /// Every set, by name.
-    pub const ALL: &[Set] = SETS;
+    pub const ALL: &[Set] =
+        &joined::<{ SETS.len() + systemd::SETS.len() }, _, _>(SETS, systemd::SETS);
 
-    /// The set of that name, such as `set:io`.
+    /// The set of that name, such as `set:io` or `systemd:@file-system`.
     pub fn from_name(name: &str) -> Option<&'static Set> {
-        SETS.iter().find(|set| set.name == name)
+        Set::ALL.iter().find(|set| set.name == name)
+    }
+
+    /// The groups of calls that systemd knows.
+    pub(crate) fn of_systemd() -> impl Iterator<Item = &'static Set> {
+        Set::ALL.iter().filter(|set| set.systemd_name().is_some())
+    }
+
+    /// What systemd calls it, such as `@file-system`, if it does.
+    pub(crate) fn systemd_name(&self) -> Option<&'static str> {
+        self.name.strip_prefix("systemd:")
+    }
+
+    /// The names of its members, of which some may be no calls that are known here.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.groups.iter().flat_map(|group| group.calls.split_whitespace())
     }
 
     /// Its name, as policies write it.
@@ -63,6 +81,21 @@ impl Group {
     }
 }
 
+/// All of the sets.
+const fn joined<const ALL: usize, const OWN: usize, const THEIRS: usize>(
+    own: [Set; OWN],
+    theirs: [Set; THEIRS],
+) -> [Set; ALL] {
+    assert!(ALL == OWN + THEIRS);
+    let mut all = [own[0]; ALL];
+    let mut index = 0;
+    while index < ALL {
+        all[index] = if index < OWN { own[index] } else { theirs[index - OWN] };
+        index += 1;
+    }
+    all
+}
+
 const fn group(reason: &'static str, calls: &'static str) -> Group {
     Group { reason, calls }
 }
@@ -83,7 +116,7 @@ const EXEC: Group = group("the program is started by it", "execve");
 
 /// By name. The runtimes' sets name what the Security Profiles Operator's base profiles for
 /// runc 1.4 and crun 1.26 have (`examples/baseprofile-*.yaml`), and what runc 1.1 needs.
-const SETS: &[Set] = &[
+const SETS: [Set; 8] = [
     Set {
         name: "set:glibc-startup",
         purpose: "what a program linked with glibc calls before main and after it",
@@ -212,7 +245,7 @@ mod tests {
 
     #[test]
     fn sets_stand_in_order_and_name_calls() {
-        assert!(SETS.is_sorted_by(|one, other| one.name < other.name));
+        assert!(Set::ALL.is_sorted_by(|one, other| one.name < other.name));
         for set in SETS {
             for group in set.groups {
                 for name in group.calls.split_whitespace() {
@@ -220,6 +253,12 @@ mod tests {
                 }
             }
         }
+        for set in Set::ALL {
+            assert!(set.groups.iter().any(|group| group.calls().next().is_some()), "{}", set.name);
+        }
+        let service = Set::from_name("systemd:@system-service").unwrap();
+        assert!(service.contains(Syscall::from_name("openat").unwrap()));
+        assert!(!service.contains(Syscall::from_name("mount").unwrap()));
         let io = Set::from_name("set:io").unwrap();
         assert!(io.contains(Syscall::from_name("read").unwrap()));
         assert!(!io.contains(Syscall::from_name("openat").unwrap()));
