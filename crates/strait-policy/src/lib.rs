@@ -31,6 +31,7 @@ pub mod rules;
 mod schema;
 pub mod sets;
 mod signature;
+mod stack;
 mod summary;
 mod text;
 mod when;

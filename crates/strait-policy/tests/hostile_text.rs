@@ -5,7 +5,7 @@
 use proptest::prelude::*;
 use strait_abi::{Arch, KernelVersion};
 use strait_policy::check::Places;
-use strait_policy::format::{Target, oci};
+use strait_policy::format::{Target, oci, systemd};
 use strait_policy::format::{seccompiler, spo, strace};
 use strait_policy::{Policy, Query, Recording, When};
 
@@ -38,6 +38,10 @@ const FILTERS: &str = r#"{"vmm": {"mismatch_action": {"errno": 1}, "match_action
 const TRACE: &str = "[pid 1] execve(\"/x\", [], 0) = 0\nread(0, \"= -1\", 3) = -1 EINTR (x)\n\
                      1 00:00 close(1 <unfinished ...>\n1 <... close resumed>) = ?\n";
 
+const UNIT: &str = "[Unit]\n; x\n[Service]\nSystemCallFilter=~@mount:EPERM \\\n read\n\
+    SystemCallErrorNumber=kill\nRestrictAddressFamilies=AF_UNIX AF_INET\nRestrictNamespaces=~user\n\
+    SystemCallArchitectures=native\nMemoryDenyWriteExecute=yes\nSystemCallLog=@clock\n";
+
 /// Everything that reads text.
 fn read(text: &str) {
     let machine = Target::new(Arch::X86_64, KernelVersion::new(6, 18));
@@ -55,6 +59,7 @@ fn read(text: &str) {
     let _ = oci::import(text, &machine);
     let _ = spo::import(text, &machine);
     let _ = seccompiler::import(text, Arch::X86_64);
+    let _ = systemd::import(text, &machine);
     let _ = strace::import(text, Arch::X86_64, "6.18");
 }
 
@@ -90,7 +95,7 @@ proptest! {
 
     #[test]
     fn damaged_documents_are_read_or_refused(text in prop_oneof![
-        damaged(POLICY), damaged(PROFILE), damaged(FILTERS), damaged(TRACE),
+        damaged(POLICY), damaged(PROFILE), damaged(FILTERS), damaged(TRACE), damaged(UNIT),
     ]) {
         read(&text);
     }
@@ -114,5 +119,8 @@ fn what_is_deep_or_repeats_is_read_or_refused() {
         read(&unit.repeat(20_000));
     }
     read(&format!("{POLICY}{}", " ".repeat(1 << 20)));
+    for line in ["SystemCallFilter=@known raed\n", "Personality=x\n", "x\\\n"] {
+        read(&format!("[Service]\n{}", line.repeat(5_000)));
+    }
     read(&format!("arg0 in {{{}1}}", "1, ".repeat(50_000)));
 }

@@ -8,6 +8,7 @@
 
 pub mod bpf;
 mod detect;
+mod libseccomp;
 mod loss;
 pub mod oci;
 pub(crate) mod product;
@@ -15,6 +16,7 @@ pub mod seccompiler;
 pub mod spo;
 pub mod strace;
 mod strait;
+pub mod systemd;
 mod target;
 
 use std::fmt;
@@ -38,6 +40,8 @@ pub enum Format {
     Oci,
     /// `SeccompProfile` of the Security Profiles Operator.
     Spo,
+    /// Unit of systemd.
+    Systemd,
     /// JSON of seccompiler.
     Seccompiler,
     /// An array of `struct sock_filter`.
@@ -46,8 +50,14 @@ pub enum Format {
 
 impl Format {
     /// Every format, in the order in which they are recognised.
-    pub const ALL: &[Format] =
-        &[Format::Strait, Format::Spo, Format::Oci, Format::Seccompiler, Format::Bpf];
+    pub const ALL: &[Format] = &[
+        Format::Strait,
+        Format::Spo,
+        Format::Oci,
+        Format::Seccompiler,
+        Format::Systemd,
+        Format::Bpf,
+    ];
 
     const fn codec(self) -> &'static Codec {
         match self {
@@ -55,6 +65,7 @@ impl Format {
             Format::Oci => &oci::CODEC,
             Format::Spo => &spo::CODEC,
             Format::Seccompiler => &seccompiler::CODEC,
+            Format::Systemd => &systemd::CODEC,
             Format::Bpf => &bpf::CODEC,
         }
     }

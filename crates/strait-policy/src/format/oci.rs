@@ -23,6 +23,8 @@ use std::collections::BTreeSet;
 use strait_abi::Arch;
 
 pub use export::export;
+pub(super) use libseccomp::{multiplexed, test as compare_test, width as register};
+pub(super) use profile::{Arg, CompareOp};
 
 use super::{Codec, FormatError, Imported, Note, Runtime, Target, as_text};
 use crate::policy::{Architectures, Unknown};

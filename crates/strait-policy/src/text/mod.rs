@@ -5,6 +5,7 @@
 
 mod fields;
 mod json;
+mod lines;
 mod nearest;
 mod yaml;
 
@@ -13,6 +14,7 @@ use std::fmt;
 use strait_abi::Arch;
 
 pub(crate) use fields::Fields;
+pub(crate) use lines::{Line, LineIndex, lines};
 pub(crate) use nearest::nearest;
 pub(crate) use yaml::is_plain;
 
@@ -144,7 +146,8 @@ pub(crate) fn read_json(text: &str) -> Result<Node, Fault> {
     json::read(text)
 }
 
-fn check_size(text: &str) -> Result<(), Fault> {
+/// Refuses a text that is too long to be read.
+pub(crate) fn check_size(text: &str) -> Result<(), Fault> {
     if text.len() > MAX_BYTES {
         return Err(Span::default().fault(Problem::TooLarge { bytes: text.len() }));
     }

@@ -106,11 +106,12 @@ fn chain(rules: &[NumberRule], default: Action) -> Chain {
 }
 
 /// How much of an argument libseccomp compares: on x32 as on ABIs of 32 bits.
-pub(super) fn width(arch: Arch) -> Width {
+pub(in crate::format) fn width(arch: Arch) -> Width {
     if arch == Arch::X32 { Width::W32 } else { register_width(arch) }
 }
 
-fn test(arg: &Arg, width: Width) -> Test {
+/// One condition, over that much of the argument.
+pub(in crate::format) fn test(arg: &Arg, width: Width) -> Test {
     let all = width.mask();
     let (op, mask, value) = match arg.op {
         CompareOp::Ne => (Op::Ne, all, arg.value),
@@ -126,7 +127,7 @@ fn test(arg: &Arg, width: Width) -> Test {
 }
 
 /// The number of `socketcall` or `ipc`, and the operation, by which a call can be made too.
-fn multiplexed(name: &str, arch: Arch) -> Option<(u32, u64)> {
+pub(in crate::format) fn multiplexed(name: &str, arch: Arch) -> Option<(u32, u64)> {
     if !matches!(arch, Arch::I386 | Arch::Ppc64le | Arch::S390x) {
         return None;
     }

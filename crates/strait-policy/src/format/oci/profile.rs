@@ -26,16 +26,16 @@ pub(super) struct OciRule {
 
 /// One condition, as libseccomp has it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Arg {
-    pub(super) index: u8,
-    pub(super) op: CompareOp,
-    pub(super) value: u64,
-    pub(super) value_two: u64,
+pub(in crate::format) struct Arg {
+    pub(in crate::format) index: u8,
+    pub(in crate::format) op: CompareOp,
+    pub(in crate::format) value: u64,
+    pub(in crate::format) value_two: u64,
 }
 
 /// `SCMP_CMP_*`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum CompareOp {
+pub(in crate::format) enum CompareOp {
     Ne,
     Lt,
     Le,
