@@ -4,6 +4,10 @@
 //! builds it. Nothing outlives the [`Recorder`]: programs, maps and attachments are held by its
 //! descriptors alone, so they go with the process however it ends.
 
+mod clear;
+mod counts;
+mod layout;
+
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::fs::{self, File};
@@ -12,36 +16,39 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::{io, ptr, thread};
 
-use aya::maps::{Array, CgroupArray, HashMap, Map, MapError, PerCpuArray, PerCpuValues};
+use aya::maps::{Array, CgroupArray, Map, MapError};
 use aya::programs::ProgramError;
 use aya::programs::tp_btf::{BtfTracePoint, BtfTracePointLinkId};
 use aya::util::nr_cpus;
-use aya::{Btf, EbpfError as AyaError, EbpfLoader, Pod};
-use strait_abi::Arch;
+use aya::{Btf, EbpfError as AyaError, EbpfLoader};
+use strait_abi::{Arch, Syscall};
+
+use counts::monotonic_ns;
+pub use counts::{Call, Counts, FileId, Image, Outcomes, Phase, Statistics, Values};
+use layout::{
+    Follower, IMAGE_UNRESOLVED, IMAGE_WAITING, NamespaceIds, PHASE_START_UP, PHASE_STEADY, Stats,
+    WORKLOADS, WorkloadState, interests,
+};
 
 /// The object, aligned as an ELF reader wants it.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../bpf/recorder.bpf.o");
 
 /// The programs; each is named after the tracepoint that it is attached to. Calls come first, so
 /// that a task that is followed is followed whole.
-const PROGRAMS: [&str; 5] =
-    ["sys_exit", "sys_enter", "sched_process_exec", "sched_process_exit", "sched_process_fork"];
+const PROGRAMS: [&str; 6] = [
+    "sys_exit",
+    "sys_enter",
+    "sched_process_exec",
+    "sched_process_exit",
+    "sched_process_fork",
+    "signal_deliver",
+];
+
+/// The program on a tracepoint that not every kernel has.
+const IO_URING: &str = "io_uring_submit_req";
 
 /// Where the kernel shows its type information.
 const BTF: &str = "/sys/kernel/btf/vmlinux";
-
-/// Sizes and special values that are shared with `recorder.bpf.c`.
-const PATH: usize = 4096;
-const SCRIPT: usize = 1024;
-const IMAGE_UNRESOLVED: u32 = 0;
-const IMAGE_OTHER: u32 = 1;
-const IMAGE_FIRST: u32 = 2;
-const IMAGES: u32 = 1024;
-const IMAGE_WAITING: u32 = u32::MAX;
-const ENTRY_NO_ROOM: u32 = 0;
-const ENTRY_FIRST: u32 = 2;
-const ENTRIES: u32 = 16384;
-const NUMBERS: usize = 512;
 
 /// Why the recorder cannot be had, or its counts not be read.
 #[derive(Debug, thiserror::Error)]
@@ -94,6 +101,12 @@ pub enum EbpfError {
     /// A task could not be named to the programs.
     #[error("the process cannot be followed")]
     Follow(#[source] io::Error),
+    /// A recorder follows one workload at least, and not more than it has room for.
+    #[error("{asked} workloads cannot be recorded at once: from 1 to {WORKLOADS} can")]
+    Workloads {
+        /// How many there were to be.
+        asked: usize,
+    },
     /// The directory is not one of a version 2 cgroup.
     #[error("{} is no directory of the unified (version 2) cgroup hierarchy", path.display())]
     Cgroup {
@@ -114,8 +127,43 @@ pub enum Follow<'a> {
     Process,
     /// Every task that makes a call while it is in this cgroup or one below it, and all that it
     /// starts. The path is that of the cgroup's directory.
-    Cgroup(&'a Path),
+    Cgroup {
+        /// The directory.
+        path: &'a Path,
+        /// Whether somebody is in it already, so that its start is over.
+        populated: bool,
+    },
+    /// Every task that makes a call while it is in these namespaces, and all that it starts.
+    Namespaces(Namespaces),
 }
+
+/// Namespaces that tell a workload from others, by the inode number of `/proc/PID/ns/NAME`; at
+/// least one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Namespaces(NamespaceIds);
+
+impl Namespaces {
+    /// The namespaces with these ids; `None` is any. There are none without an id.
+    pub fn new(pid: Option<u32>, mnt: Option<u32>, net: Option<u32>) -> Option<Namespaces> {
+        let id = |id: Option<u32>| id.unwrap_or(0);
+        let ids = NamespaceIds { pid: id(pid), mnt: id(mnt), net: id(net) };
+        (ids != NamespaceIds::default()).then_some(Namespaces(ids))
+    }
+}
+
+/// One of the workloads of a recorder, in the order in which they were given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Workload(u16);
+
+impl Workload {
+    /// The first, which each recorder has.
+    pub const FIRST: Workload = Workload(0);
+}
+
+/// The calls of which the first says that a workload has started, unless it is said otherwise: it
+/// listens, accepts, or waits for events.
+pub const READY: &[&str] =
+    &["listen", "accept", "accept4", "epoll_wait", "epoll_pwait", "epoll_pwait2"];
 
 /// The programs, attached.
 #[derive(Debug)]
@@ -123,191 +171,96 @@ pub struct Recorder {
     ebpf: aya::Ebpf,
     /// By the program's name.
     links: BTreeMap<&'static str, BtfTracePointLinkId>,
+    /// What each workload begins with.
+    workloads: Vec<WorkloadState>,
+    ready: Vec<Syscall>,
     /// Tasks that were named by [`Recorder::follow`] and friends.
     named: u64,
     /// What the kernel had left out before the recording that is made now.
     missed_before: u64,
 }
 
-/// What was counted.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// The program files, by the number that calls name them by.
-    pub images: BTreeMap<u32, Image>,
-    /// Calls.
-    pub calls: BTreeMap<Call, Outcomes>,
-    /// What was lost and what else was noticed.
-    pub statistics: Statistics,
-}
-
-/// A program file.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Image {
-    /// Its path below the root directory of the task that ran it; empty where it is not known.
-    pub path: Vec<u8>,
-    /// The script for which it was run, as it was named at exec.
-    pub script: Option<Vec<u8>>,
-}
-
-/// One system call of one program file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Call {
-    /// The program file: a key of [`Counts::images`].
-    pub image: u32,
-    /// The ABI that it was made by.
-    pub arch: Arch,
-    /// The number, as `seccomp_data.nr` shows it.
-    pub nr: u32,
-}
-
-/// How a call went.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Outcomes {
-    /// How often it was begun.
-    pub entered: u64,
-    /// How often it returned no error.
-    pub succeeded: u64,
-    /// How often it returned each errno.
-    pub errnos: BTreeMap<u16, u64>,
-    /// How often a filter answered it before it was begun.
-    pub denied: u64,
-}
-
-/// Everything that is counted besides calls.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Statistics {
-    /// Tasks that were followed.
-    pub tasks: u64,
-    /// Execs of followed tasks.
-    pub execs: u64,
-    /// Tasks that ended with a filter on them.
-    pub filtered_tasks: u64,
-    /// Returns without a call where no filter can have answered: a tracer replaced the call.
-    pub replaced_calls: u64,
-    /// Calls that were made and not counted: there was no room for one more kind of call.
-    pub lost_calls: u64,
-    /// Tasks that could not be followed.
-    pub lost_tasks: u64,
-    /// Execs whose program file could not be told apart from others any more.
-    pub lost_images: u64,
-    /// Errors that were counted as such but not with their errno.
-    pub lost_errnos: u64,
-    /// Execs of which the path or the script's name was too long.
-    pub cut_paths: u64,
-    /// Runs of a program that the kernel left out.
-    pub missed_events: u64,
-}
-
-/// `struct follower`.
-#[derive(Clone, Copy)]
-#[repr(C)]
-struct Follower {
-    number: u32,
-    image: u32,
-}
-
-/// `struct entry`.
-#[derive(Clone, Copy, Default)]
-#[repr(C)]
-struct Entry {
-    entered: u64,
-    succeeded: u64,
-    denied: u64,
-    failed: [u64; 4],
-    errno: [u16; 4],
-}
-
-/// `struct call`.
-#[derive(Clone, Copy)]
-#[repr(C)]
-struct CallKey {
-    image: u32,
-    nr: u32,
-    compat: u32,
-}
-
-/// `struct image`.
-#[derive(Clone, Copy)]
-#[repr(C)]
-struct ImageKey {
-    exe: [u8; PATH],
-    script: [u8; SCRIPT],
-}
-
-/// `struct stats`.
-#[derive(Clone, Copy, Default)]
-#[repr(C)]
-struct Stats {
-    started: u64,
-    ended: u64,
-    execs: u64,
-    filtered: u64,
-    unpaired: u64,
-    lost_tasks: u64,
-    lost_images: u64,
-    lost_errnos: u64,
-    cut_paths: u64,
-    next_image: u32,
-    next_entry: u32,
-    next_task: u32,
-    orphans: u32,
-}
-
-/// `struct row`.
-#[derive(Clone, Copy)]
-#[repr(C)]
-struct Row {
-    entry: [u16; 2 * NUMBERS],
-}
-
-// SAFETY: `repr(C)`, integers of one size only.
-unsafe impl Pod for Row {}
-// SAFETY: `repr(C)`, integers only, no padding: 7 × 8 + 4 × 2 bytes.
-unsafe impl Pod for Entry {}
-// SAFETY: `repr(C)`, integers only, no padding: 3 × 4 bytes.
-unsafe impl Pod for CallKey {}
-// SAFETY: `repr(C)`, bytes only.
-unsafe impl Pod for ImageKey {}
-// SAFETY: `repr(C)`, integers only, no padding: 9 × 8 + 4 × 4 bytes.
-unsafe impl Pod for Stats {}
-
 impl Recorder {
-    /// Loads the programs and attaches them. Nothing is followed yet, but for [`Follow::Cgroup`].
+    /// Loads the programs and attaches them. Nothing is followed yet, but for cgroups and
+    /// namespaces. The calls of which the first makes a workload ready are those of `ready`.
     ///
     /// # Errors
-    /// Where eBPF is not to be had, with the reason.
-    pub fn new(follow: Follow<'_>) -> Result<Recorder, EbpfError> {
+    /// Where eBPF is not to be had, with the reason; or if there are no workloads, or more than a
+    /// recorder has room for.
+    pub fn new(follow: &[Follow<'_>], ready: &[Syscall]) -> Result<Recorder, EbpfError> {
         if Arch::NATIVE != Some(Arch::X86_64) {
             return Err(EbpfError::Arch);
         }
+        if follow.is_empty() || follow.len() > WORKLOADS {
+            return Err(EbpfError::Workloads { asked: follow.len() });
+        }
         let (mut loader, btf) = loader_and_types();
         let btf = btf?;
-        let mode: u32 = match follow {
-            Follow::Tree => 0,
-            Follow::Process => 1,
-            Follow::Cgroup(_) => 2,
-        };
         let cpus = nr_cpus().map_err(|(_, source)| EbpfError::Account(source))?;
         // A number that does not fit is no number of CPUs.
         let cpus = u32::try_from(cpus).unwrap_or(u32::MAX);
+        let adopt_threads = u32::from(follow.contains(&Follow::Process));
+        let mut namespaces = [NamespaceIds::default(); WORKLOADS];
+        // How many workloads there are up to the last of a kind: those are looked through.
+        let mut counts = [0_u32; 2];
+        for ((place, number), follow) in namespaces.iter_mut().zip(1..).zip(follow) {
+            // Matches nobody.
+            *place = NamespaceIds { pid: u32::MAX, mnt: u32::MAX, net: u32::MAX };
+            match follow {
+                Follow::Tree | Follow::Process => {}
+                Follow::Cgroup { .. } => counts[0] = number,
+                Follow::Namespaces(Namespaces(ids)) => {
+                    *place = *ids;
+                    counts[1] = number;
+                }
+            }
+        }
+        let (interests, attached_at) = (interests(ready), monotonic_ns());
         let mut ebpf = loader
-            .override_global("follow", &mode, true)
+            .override_global("adopt_threads", &adopt_threads, true)
+            .override_global("cgroup_count", &counts[0], true)
+            .override_global("namespace_count", &counts[1], true)
+            .override_global("namespaces", &namespaces, true)
+            .override_global("interests", &interests, true)
+            .override_global("attached_at", &attached_at, true)
             .override_global("cpus", &cpus, true)
             .allow_unsupported_maps()
             .load(OBJECT)
             .map_err(load_error)?;
-        if let Follow::Cgroup(path) = follow {
-            follow_cgroup(&mut ebpf, path)?;
+        for (number, follow) in (0_u32..).zip(follow) {
+            if let Follow::Cgroup { path, .. } = follow {
+                follow_cgroup(&mut ebpf, number, path)?;
+            }
         }
         for name in PROGRAMS {
             program(&mut ebpf, name)?.load(name, btf).map_err(attach_error(name))?;
         }
-        let mut links = BTreeMap::new();
-        for name in PROGRAMS {
-            let link = program(&mut ebpf, name)?.attach().map_err(attach_error(name))?;
-            links.insert(name, link);
+        // A kernel without io_uring has no such tracepoint.
+        let io_uring = program(&mut ebpf, IO_URING)?.load(IO_URING, btf).is_ok();
+        let mut recorder = Recorder {
+            ebpf,
+            links: BTreeMap::new(),
+            workloads: follow.iter().map(WorkloadState::of).collect(),
+            ready: ready.to_vec(),
+            named: 0,
+            missed_before: 0,
+        };
+        recorder.begin_workloads()?;
+        for name in PROGRAMS.into_iter().chain(io_uring.then_some(IO_URING)) {
+            let link = program(&mut recorder.ebpf, name)?.attach().map_err(attach_error(name))?;
+            recorder.links.insert(name, link);
         }
-        Ok(Recorder { ebpf, links, named: 0, missed_before: 0 })
+        Ok(recorder)
+    }
+
+    /// The workloads, in the order in which they were given.
+    pub fn workloads(&self) -> impl Iterator<Item = Workload> + use<> {
+        (0..self.workloads.len()).filter_map(|number| u16::try_from(number).ok()).map(Workload)
+    }
+
+    /// The calls of which the first makes a workload ready.
+    pub fn ready_calls(&self) -> &[Syscall] {
+        &self.ready
     }
 
     /// Follows a task that has not exec'd yet: its calls count from its next exec on, that exec
@@ -315,8 +268,12 @@ impl Recorder {
     ///
     /// # Errors
     /// If the task is gone.
-    pub fn follow_from_exec(&mut self, task: BorrowedFd<'_>) -> Result<(), EbpfError> {
-        self.name(task, IMAGE_WAITING)
+    pub fn follow_from_exec(
+        &mut self,
+        workload: Workload,
+        task: BorrowedFd<'_>,
+    ) -> Result<(), EbpfError> {
+        self.name(workload, task, IMAGE_WAITING)
     }
 
     /// Follows a task from now on. With [`Follow::Process`] its threads are followed too.
@@ -325,13 +282,33 @@ impl Recorder {
     ///
     /// # Errors
     /// If the task is gone.
-    pub fn follow(&mut self, task: BorrowedFd<'_>) -> Result<bool, EbpfError> {
-        match self.name(task, IMAGE_UNRESOLVED) {
+    pub fn follow(&mut self, workload: Workload, task: BorrowedFd<'_>) -> Result<bool, EbpfError> {
+        match self.name(workload, task, IMAGE_UNRESOLVED) {
             Err(EbpfError::Follow(error)) if error.raw_os_error() == Some(libc::EEXIST) => {
                 Ok(false)
             }
             other => other.map(|()| true),
         }
+    }
+
+    /// Says that a workload has started: from now on it is in its steady phase, unless that is
+    /// over.
+    ///
+    /// # Errors
+    /// If the maps cannot be written.
+    pub fn ready(&mut self, workload: Workload) -> Result<(), EbpfError> {
+        let number = u32::from(workload.0);
+        let mut map = Array::<_, WorkloadState>::try_from(self.map_mut("workloads"))
+            .map_err(map_error("workloads"))?;
+        let mut state = map.get(&number, 0).map_err(map_error("workloads"))?;
+        for phase in &mut state.phase {
+            *phase = (*phase).max(u32::from(PHASE_STEADY));
+        }
+        map.set(number, state, 0).map_err(map_error("workloads"))?;
+        let mut epoch =
+            Array::<_, u32>::try_from(self.map_mut(".data")).map_err(map_error("epoch"))?;
+        let now = epoch.get(&0, 0).map_err(map_error("epoch"))?;
+        epoch.set(0, now.wrapping_add(1), 0).map_err(map_error("epoch"))
     }
 
     /// How many followed tasks there are now.
@@ -356,123 +333,31 @@ impl Recorder {
     /// # Errors
     /// If a program cannot be detached.
     pub fn detach(&mut self) -> Result<(), EbpfError> {
-        for name in PROGRAMS {
-            let program = program(&mut self.ebpf, name)?;
-            // Programs are not unloaded: the kernel's account of them is still to be read.
-            if let Some(link) = self.links.remove(name) {
-                program.detach(link).map_err(attach_error(name))?;
-            }
+        // Programs are not unloaded: the kernel's account of them is still to be read.
+        while let Some((name, link)) = self.links.pop_first() {
+            program(&mut self.ebpf, name)?.detach(link).map_err(attach_error(name))?;
         }
         Ok(())
     }
 
-    /// Forgets what was counted, for a further recording by the same programs, which stay attached:
-    /// loading them takes a hundred times as long. Returns whether it could: not while tasks are
-    /// followed, and not once [`Recorder::detach`] was called.
-    ///
-    /// # Errors
-    /// If a map cannot be written.
-    pub fn clear(&mut self) -> Result<bool, EbpfError> {
-        let stats = self.stats()?;
-        if self.links.len() < PROGRAMS.len() || self.live()? > 0 {
-            return Ok(false);
+    /// Puts all workloads in the phase in which they begin.
+    fn begin_workloads(&mut self) -> Result<(), EbpfError> {
+        let states = self.workloads.clone();
+        let mut map = Array::<_, WorkloadState>::try_from(self.map_mut("workloads"))
+            .map_err(map_error("workloads"))?;
+        for (number, state) in (0..).zip(states) {
+            map.set(number, state, 0).map_err(map_error("workloads"))?;
         }
-        self.missed_before = self.missed()?;
-        let cpus = nr_cpus().map_err(|(_, source)| EbpfError::Account(source))?;
-        let used = |next: u32, first: u32, room: u32| next.saturating_add(first).min(room);
-        for (name, map) in self.ebpf.maps_mut() {
-            let error =
-                |source| EbpfError::Clear { map: name.to_owned(), source: Box::new(source) };
-            match name {
-                "entries" => {
-                    let used = used(stats.next_entry, ENTRY_FIRST, ENTRIES);
-                    let mut map = PerCpuArray::<_, Entry>::try_from(map).map_err(error)?;
-                    for index in 0..used {
-                        let none = PerCpuValues::try_from(vec![Entry::default(); cpus])
-                            .map_err(EbpfError::Account)?;
-                        map.set(index, none, 0).map_err(error)?;
-                    }
-                    Ok(())
-                }
-                "rows" => Array::try_from(map).and_then(|mut map: Array<_, Row>| {
-                    let used = used(stats.next_image, IMAGE_FIRST, IMAGES);
-                    let none = Row { entry: [0; 2 * NUMBERS] };
-                    (0..used).try_for_each(|index| map.set(index, none, 0))
-                }),
-                "calls" => clear_hash::<CallKey, u32>(map),
-                "errnos" => clear_hash::<u32, u64>(map),
-                "images" => clear_hash::<ImageKey, u32>(map),
-                "orphans" => clear_hash::<u64, u32>(map),
-                "stats" => Array::try_from(map).and_then(|mut map: Array<_, Stats>| {
-                    // Numbers that were never used go on from here; those that were are free.
-                    map.set(0, Stats { next_task: stats.next_task, ..Stats::default() }, 0)
-                }),
-                // A task's state begins when it gets its number, and what CPUs remember of it and
-                // its storage have ended with it. The rest is never written to, or only read
-                // after it was.
-                "states" | "numbers" | "last" | "tasks" | "scratch" | "cgroup" | ".rodata" => {
-                    Ok(())
-                }
-                other => unreachable!("nothing says what is to become of the map {other}"),
-            }
-            .map_err(error)?;
-        }
-        self.named = 0;
-        Ok(true)
+        Ok(())
     }
 
-    /// What was counted up to now.
-    ///
-    /// # Errors
-    /// If a map cannot be read.
-    pub fn counts(&self) -> Result<Counts, EbpfError> {
-        let mut statistics = self.statistics()?;
-        let mut images = BTreeMap::new();
-        let map = HashMap::<_, ImageKey, u32>::try_from(self.map("images"))
-            .map_err(map_error("images"))?;
-        for item in map.iter() {
-            let (key, image) = item.map_err(map_error("images"))?;
-            images.insert(image, Image::from_key(&key));
-        }
-        images.insert(IMAGE_OTHER, Image { path: Vec::new(), script: None });
-
-        let entries =
-            PerCpuArray::<_, Entry>::try_from(self.map("entries")).map_err(map_error("entries"))?;
-        let sum = |index: u32| -> Result<Outcomes, EbpfError> {
-            let per_cpu = entries.get(&index, 0).map_err(map_error("entries"))?;
-            let mut outcomes = Outcomes::default();
-            per_cpu.iter().for_each(|entry| outcomes.add(entry));
-            Ok(outcomes)
-        };
-        let lost = sum(ENTRY_NO_ROOM)?;
-        statistics.lost_calls = lost.entered + lost.denied;
-
-        let mut errnos: BTreeMap<u32, Vec<(u16, u64)>> = BTreeMap::new();
-        let map =
-            HashMap::<_, u32, u64>::try_from(self.map("errnos")).map_err(map_error("errnos"))?;
-        for item in map.iter() {
-            let (key, count) = item.map_err(map_error("errnos"))?;
-            let [b0, b1, b2, b3] = key.to_le_bytes();
-            let errno = u16::from_le_bytes([b0, b1]);
-            errnos.entry(u16::from_le_bytes([b2, b3]).into()).or_default().push((errno, count));
-        }
-
-        let mut calls = BTreeMap::new();
-        let map =
-            HashMap::<_, CallKey, u32>::try_from(self.map("calls")).map_err(map_error("calls"))?;
-        for item in map.iter() {
-            let (key, index) = item.map_err(map_error("calls"))?;
-            let mut outcomes = sum(index)?;
-            for &(errno, count) in errnos.get(&index).into_iter().flatten() {
-                *outcomes.errnos.entry(errno).or_default() += count;
-            }
-            calls.insert(Call::from_key(key), outcomes);
-        }
-        Ok(Counts { images, calls, statistics })
-    }
-
-    fn name(&mut self, task: BorrowedFd<'_>, image: u32) -> Result<(), EbpfError> {
-        let state = Follower { number: 0, image };
+    fn name(
+        &mut self,
+        workload: Workload,
+        task: BorrowedFd<'_>,
+        image: u32,
+    ) -> Result<(), EbpfError> {
+        let state = Follower { number: 0, image, workload: workload.0.into() };
         // The loader has no type for task storage.
         let Map::Unsupported(map) = self.map("tasks") else {
             unreachable!("task storage is no type that the loader knows");
@@ -485,6 +370,13 @@ impl Recorder {
 
     fn map(&self, name: &'static str) -> &Map {
         match self.ebpf.map(name) {
+            Some(map) => map,
+            None => unreachable!("the object has the map {name}"),
+        }
+    }
+
+    fn map_mut(&mut self, name: &'static str) -> &mut Map {
+        match self.ebpf.map_mut(name) {
             Some(map) => map,
             None => unreachable!("the object has the map {name}"),
         }
@@ -505,6 +397,7 @@ impl Recorder {
             lost_calls: 0,
             lost_tasks: stats.lost_tasks,
             lost_images: stats.lost_images,
+            lost_rows: stats.lost_rows,
             lost_errnos: stats.lost_errnos,
             cut_paths: stats.cut_paths,
             missed_events: self.missed()?.saturating_sub(self.missed_before),
@@ -526,44 +419,6 @@ impl Recorder {
 /// The ids of all eBPF programs that the kernel has now; none where it does not say.
 pub fn loaded_programs() -> Vec<u32> {
     aya::programs::loaded_programs().filter_map(|program| Some(program.ok()?.id())).collect()
-}
-
-impl Image {
-    fn from_key(key: &ImageKey) -> Image {
-        let names: Vec<&[u8]> =
-            key.exe.split(|&byte| byte == 0).take_while(|name| !name.is_empty()).collect();
-        let mut path = Vec::new();
-        for name in names.iter().rev() {
-            path.push(b'/');
-            path.extend_from_slice(name);
-        }
-        let script: Vec<u8> = key.script.iter().copied().take_while(|&byte| byte != 0).collect();
-        Image { path, script: Some(script).filter(|script| !script.is_empty()) }
-    }
-}
-
-impl Call {
-    fn from_key(key: CallKey) -> Call {
-        let arch = match (key.compat != 0, key.nr & Arch::X32_BIT != 0) {
-            (true, _) => Arch::I386,
-            (false, true) => Arch::X32,
-            (false, false) => Arch::X86_64,
-        };
-        Call { image: key.image, arch, nr: key.nr }
-    }
-}
-
-impl Outcomes {
-    fn add(&mut self, entry: &Entry) {
-        self.entered += entry.entered;
-        self.succeeded += entry.succeeded;
-        self.denied += entry.denied;
-        for (errno, count) in entry.errno.into_iter().zip(entry.failed) {
-            if errno != 0 {
-                *self.errnos.entry(errno).or_default() += count;
-            }
-        }
-    }
 }
 
 /// A loader, which reads the kernel's types for itself, and the types for what the loader does not
@@ -637,17 +492,30 @@ fn program<'a>(
     }
 }
 
-fn follow_cgroup(ebpf: &mut aya::Ebpf, path: &Path) -> Result<(), EbpfError> {
+fn follow_cgroup(ebpf: &mut aya::Ebpf, number: u32, path: &Path) -> Result<(), EbpfError> {
     let error = |source| EbpfError::Cgroup { path: path.to_path_buf(), source };
     let directory = File::open(path).map_err(error)?;
-    let Some(map) = ebpf.map_mut("cgroup") else {
-        unreachable!("the object has the map cgroup");
+    let Some(map) = ebpf.map_mut("cgroups") else {
+        unreachable!("the object has the map cgroups");
     };
-    let mut map = CgroupArray::try_from(map).map_err(map_error("cgroup"))?;
-    map.set(0, directory, 0).map_err(|source| match source {
+    let mut map = CgroupArray::try_from(map).map_err(map_error("cgroups"))?;
+    map.set(number, directory, 0).map_err(|source| match source {
         MapError::SyscallError(source) => error(source.io_error),
-        other => map_error("cgroup")(other),
+        other => map_error("cgroups")(other),
     })
+}
+
+impl WorkloadState {
+    /// How a workload begins: one that runs already has started.
+    fn of(follow: &Follow<'_>) -> WorkloadState {
+        let started = match follow {
+            Follow::Tree => false,
+            Follow::Cgroup { populated, .. } => *populated,
+            Follow::Process | Follow::Namespaces(_) => true,
+        };
+        let outer = if started { PHASE_STEADY } else { PHASE_START_UP };
+        WorkloadState { phase: [outer.into(), PHASE_START_UP.into()], tasks: started.into() }
+    }
 }
 
 /// Gives a task a value in a map of type task storage, unless it has one (EEXIST).
@@ -686,41 +554,10 @@ fn set_task_storage(map: BorrowedFd<'_>, task: BorrowedFd<'_>, state: &Follower)
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-fn clear_hash<K: Pod, V: Pod>(map: &mut Map) -> Result<(), MapError> {
-    let mut map = HashMap::<_, K, V>::try_from(map)?;
-    let keys = map.keys().collect::<Result<Vec<K>, _>>()?;
-    keys.iter().try_for_each(|key| map.remove(key))
-}
-
 /// How often the kernel did not run a program because it ran on that CPU already.
 fn missed(program: BorrowedFd<'_>) -> io::Result<u64> {
     let text = fs::read_to_string(format!("/proc/self/fdinfo/{}", program.as_raw_fd()))?;
     let value = text.lines().find_map(|line| line.strip_prefix("recursion_misses:"));
     // Not said before Linux 5.12.
     Ok(value.and_then(|value| value.trim().parse().ok()).unwrap_or(0))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn paths_are_put_together_from_the_root() {
-        let mut key = ImageKey { exe: [0; PATH], script: [0; SCRIPT] };
-        key.exe[..11].copy_from_slice(b"dash\0bin\0us");
-        key.exe[11] = b'r';
-        let image = Image::from_key(&key);
-        assert_eq!(image, Image { path: b"/usr/bin/dash".to_vec(), script: None });
-        key.script[..4].copy_from_slice(b"./\xff\n");
-        assert_eq!(Image::from_key(&key).script, Some(b"./\xff\n".to_vec()));
-    }
-
-    #[test]
-    fn layouts_have_no_padding() {
-        assert_eq!(size_of::<Follower>(), 8);
-        assert_eq!(size_of::<Entry>(), 64);
-        assert_eq!(size_of::<CallKey>(), 12);
-        assert_eq!(size_of::<ImageKey>(), PATH + SCRIPT);
-        assert_eq!(size_of::<Stats>(), 88);
-    }
 }

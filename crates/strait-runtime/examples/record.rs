@@ -4,7 +4,7 @@ use std::error::Error;
 use std::{env, fs};
 
 use strait_kernel::command::Command;
-use strait_runtime::record::{Choice, Request, Target, start};
+use strait_runtime::record::{Choice, Ready, Request, Target, start};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut words = env::args_os().skip(1);
@@ -18,7 +18,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let file = words.next().ok_or(usage)?;
     let command = Command::new(&words.next().ok_or(usage)?, words)?;
     let target = Target::Command { command: &command, enforcement: None };
-    let recording = start(&Request { target, engine, duration: None })?.wait()?;
+    let recording =
+        start(&Request { target, engine, duration: None, ready: Ready::default() })?.wait()?;
     fs::write(file, recording.to_json())?;
     Ok(())
 }

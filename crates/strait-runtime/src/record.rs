@@ -17,9 +17,10 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
+use strait_abi::Syscall;
 use strait_kernel::child::{ExecError, ForkError, PendingChild};
 use strait_kernel::command::Command;
-use strait_kernel::ebpf::EbpfError;
+use strait_kernel::ebpf::{EbpfError, READY};
 use strait_kernel::interrupts::Interrupts;
 use strait_policy::Recording;
 use strait_policy::recording::Engine;
@@ -36,6 +37,24 @@ pub struct Request<'a> {
     /// After this time the recording ends even if the workload has not. A command that still runs
     /// is told to end (SIGTERM, and SIGKILL if that does not help).
     pub duration: Option<Duration>,
+    /// When the workload's start is over.
+    pub ready: Ready,
+}
+
+/// When a workload's start is over and its steady phase begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ready {
+    /// When it first makes one of these calls.
+    Calls(Vec<Syscall>),
+    /// This long after the recording has begun.
+    After(Duration),
+}
+
+impl Default for Ready {
+    /// When it first listens, accepts or waits for events ([`READY`]).
+    fn default() -> Ready {
+        Ready::Calls(READY.iter().filter_map(|name| Syscall::from_name(name)).collect())
+    }
 }
 
 /// What to record.
@@ -54,6 +73,9 @@ pub enum Target<'a> {
     /// Every process that makes a call in the version 2 cgroup of this directory or below it, and
     /// what it starts.
     Cgroup(PathBuf),
+    /// Every process that makes a call in the pid, mount and network namespaces of this one, as far
+    /// as they are not this process's too, and what it starts.
+    Namespaces(Pid),
 }
 
 /// Who is to observe.
@@ -102,6 +124,15 @@ pub enum RecordError {
         #[source]
         source: io::Error,
     },
+    /// The namespaces of a process tell it from nobody, or cannot be read.
+    #[error("process {pid} has no namespaces of its own: record it by its process id")]
+    Namespaces {
+        /// Its id.
+        pid: i32,
+    },
+    /// Only eBPF records that.
+    #[error("only the ebpf engine records a set of namespaces")]
+    OnlyEbpf,
     /// The cgroup's files could not be read.
     #[error("cannot read {}", path.display())]
     Cgroup {
@@ -205,7 +236,7 @@ fn begin(
     loaded: Option<strait_kernel::ebpf::Recorder>,
 ) -> Result<Running, RecordError> {
     // Said before anything is loaded for it.
-    if let Target::Process(pid) = request.target {
+    if let Target::Process(pid) | Target::Namespaces(pid) = request.target {
         test_kill_process(pid)
             .or_else(|errno| if errno == Errno::PERM { Ok(()) } else { Err(errno) })
             .map_err(|errno| RecordError::NoProcess {
@@ -228,23 +259,23 @@ fn begin(
     let mut reason = "as asked for".to_owned();
     let ebpf = match request.engine {
         Choice::Ptrace => None,
-        Choice::Ebpf => Some(tree::attach(&request.target, loaded)?),
-        Choice::Auto => match tree::attach(&request.target, loaded) {
+        Choice::Ebpf => Some(tree::attach(request, loaded)?),
+        Choice::Auto => match tree::attach(request, loaded) {
             Ok(recorder) => {
                 "eBPF is available".clone_into(&mut reason);
                 Some(recorder)
             }
-            Err(error @ EbpfError::Cgroup { .. }) => return Err(error.into()),
-            Err(error) => {
+            Err(RecordError::Ebpf(error)) if !matches!(error, EbpfError::Cgroup { .. }) => {
                 reason = format!("eBPF is not available: {}", document::chain(&error));
                 None
             }
+            Err(error) => return Err(error),
         },
     };
     // The time runs from here, as loading can take a while on a busy machine.
     let end = ending::Ending::new(interrupts, request.duration);
     let pid = match &request.target {
-        Target::Process(pid) => Some(*pid),
+        Target::Process(pid) | Target::Namespaces(pid) => Some(*pid),
         _ => pending.as_ref().map(PendingChild::pid),
     };
     let (name, observer, verified) = match ebpf {

@@ -30,7 +30,7 @@ use strait_runtime::confine::{Threads, confine};
 use strait_runtime::launch::{Enforcement, StartError, Started, Verified};
 use strait_runtime::listeners::Listeners;
 use strait_runtime::mode;
-use strait_runtime::record::{self, Choice, Request, Target};
+use strait_runtime::record::{self, Choice, Ready, Request, Target};
 use strait_runtime::verdict::{Gate, Verdict};
 use strait_runtime::wait;
 use strait_testkit::victim;
@@ -105,6 +105,7 @@ fn a_policy_of_nothing_but_what_true_calls_runs_true() {
         target: Target::Command { command: &truth, enforcement: None },
         engine: Choice::Auto,
         duration: None,
+        ready: Ready::default(),
     };
     let recording = match record::start(&request).and_then(record::Running::wait) {
         Ok(recording) => recording,

@@ -23,6 +23,15 @@ pub fn caller() -> PathBuf {
     built("strait-caller")
 }
 
+/// The program that goes through the stages of a workload's life with arguments that are known; what
+/// it can be told is in `src/bin/stages.rs`.
+///
+/// # Panics
+/// If it cannot be built.
+pub fn stages() -> PathBuf {
+    built("strait-stages")
+}
+
 /// The file of a program of this crate, built when it is first asked for.
 ///
 /// # Panics

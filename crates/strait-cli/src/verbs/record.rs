@@ -14,7 +14,7 @@ use strait_kernel::signal;
 use strait_policy::Recording;
 use strait_policy::recording::Exit;
 use strait_runtime::launch::StartError;
-use strait_runtime::record::{self, Choice, RecordError, Request, Target};
+use strait_runtime::record::{self, Choice, Ready, RecordError, Request, Target};
 
 use crate::args::{Engine, Record};
 use crate::failure::Failure;
@@ -42,7 +42,12 @@ fn recorded(args: &Record) -> Result<ExitCode, Failure> {
         command = apart(self::command(&args.command)?, ours)?;
         Target::Command { command: &command, enforcement: None }
     };
-    let request = Request { target, engine: choice(args.engine), duration: args.duration };
+    let request = Request {
+        target,
+        engine: choice(args.engine),
+        duration: args.duration,
+        ready: Ready::default(),
+    };
     let recording = record::start(&request).and_then(record::Running::wait).map_err(failure)?;
     output::write(args.output.as_deref(), recording.to_json().as_bytes())
         .map_err(Failure::refused)?;

@@ -11,9 +11,11 @@ use std::path::Path;
 use std::process::ExitStatus;
 
 use strait_abi::Syscall;
-use strait_kernel::ebpf::{self, Counts, Statistics};
+use strait_kernel::ebpf::{self, Counts, FileId, Statistics};
 use strait_policy::Recording;
-use strait_policy::recording::{Engine, Exit, Image, Outcomes, RecordingBuilder};
+use strait_policy::recording::{
+    Engine, Exit, Image, Observation, Outcomes, Phase, RecordingBuilder, Site, Times, Values,
+};
 
 use super::counted::Counted;
 use super::program_file;
@@ -30,27 +32,23 @@ pub(super) fn recording(engine: Engine, command: Vec<String>, counted: Counted) 
     let mut recording = Recording::builder(engine, kernel);
     recording.command(command);
     let images: BTreeMap<_, _> =
-        counts.images.iter().map(|(id, image)| (id, named(image))).collect();
+        counts.images.iter().map(|(id, image)| (id, named(image, counts.files.get(id)))).collect();
     for (call, outcomes) in &counts.calls {
         let image = images.get(&call.image).cloned().unwrap_or_else(unknown);
-        let outcomes = Outcomes {
-            count: outcomes.entered,
-            succeeded: outcomes.succeeded,
-            errnos: outcomes
-                .errnos
-                .iter()
-                .filter(|(errno, _)| !RESTARTS.contains(errno))
-                .map(|(&errno, &count)| (errno, count))
-                .collect(),
-            denied: outcomes.denied,
-        };
-        recording.call(image, call.arch, call.nr, &outcomes);
+        let site = Site { image, phase: call.phase.map(phase), arch: call.arch, nr: call.nr };
+        recording.observe(site, &observation(call, outcomes));
     }
     lost(&counts.statistics, &mut recording);
     let completeness = recording.completeness();
     completeness.interrupted = interrupted;
     completeness.filter_active = filtered || counts.statistics.filtered_tasks > 0;
     completeness.io_uring = io_uring(&counts);
+    completeness.io_uring_operations = counts
+        .io_uring
+        .iter()
+        .map(|(&operation, &count)| (io_uring_name(operation), count))
+        .collect();
+    completeness.coverage.time_us = counts.time_us;
     completeness.blind_spots = blind_spots_of(&counts.statistics, blind_spots);
     if let Some(status) = status {
         recording.exit(exit(status));
@@ -91,16 +89,52 @@ fn hex(text: &mut String, byte: u8) {
     let _ = write!(text, "\\x{byte:02x}");
 }
 
-fn named(image: &ebpf::Image) -> Image {
+/// What was seen of a call. The restart codes are no results: the program never gets to see them.
+fn observation(call: &ebpf::Call, outcomes: &ebpf::Outcomes) -> Observation {
+    let mut errnos = outcomes.errnos.clone();
+    errnos.retain(|errno, _| !RESTARTS.contains(errno));
+    let args = call.arch.syscall(call.nr).and_then(|syscall| syscall.args(call.arch));
+    let arguments = outcomes.arguments.iter().filter_map(|(&place, seen)| {
+        let mut values: Values = seen.values.iter().copied().collect();
+        if seen.overflow {
+            values.overflow();
+        }
+        Some((args?.get(place)?.name().to_owned(), values))
+    });
+    Observation {
+        outcomes: Outcomes {
+            count: outcomes.entered,
+            succeeded: outcomes.succeeded,
+            errnos,
+            denied: outcomes.denied,
+        },
+        times: outcomes.times_us.map(|(first_us, last_us)| Times { first_us, last_us }),
+        arguments: arguments.collect(),
+    }
+}
+
+fn phase(phase: ebpf::Phase) -> Phase {
+    match phase {
+        ebpf::Phase::BeforeFilter => Phase::BeforeFilter,
+        ebpf::Phase::Runtime => Phase::Runtime,
+        ebpf::Phase::StartUp => Phase::StartUp,
+        ebpf::Phase::Steady => Phase::Steady,
+        ebpf::Phase::Shutdown => Phase::Shutdown,
+        ebpf::Phase::Outside => Phase::Outside,
+    }
+}
+
+fn named(image: &ebpf::Image, id: Option<&FileId>) -> Image {
     if image.path.is_empty() {
         return unknown();
     }
-    Image {
+    let mut named = Image {
         path: text(&image.path),
         script: image.script.as_deref().map(text),
-        runtime: program_file::runtime(Path::new(OsStr::from_bytes(&image.path))),
         ..Image::default()
-    }
+    };
+    program_file::look_into(Path::new(OsStr::from_bytes(&image.path)), id, &mut named);
+    named
 }
 
 /// What could not be told apart any more.
@@ -120,6 +154,7 @@ fn lost(statistics: &Statistics, recording: &mut RecordingBuilder) {
         .lost("calls", statistics.lost_calls)
         .lost("tasks", statistics.lost_tasks)
         .lost("images", statistics.lost_images)
+        .lost("rows", statistics.lost_rows)
         .lost("errnos", statistics.lost_errnos)
         .lost("paths", statistics.cut_paths)
         .lost("events", statistics.missed_events);
@@ -132,6 +167,81 @@ fn io_uring(counts: &Counts) -> bool {
         .iter()
         .any(|(call, outcomes)| setup.number(call.arch) == Some(call.nr) && outcomes.succeeded > 0)
 }
+
+/// The operation by its name in include/uapi/linux/io_uring.h.
+fn io_uring_name(operation: u8) -> String {
+    match IO_URING_OPERATIONS.get(usize::from(operation)) {
+        Some(name) => (*name).to_owned(),
+        None => format!("operation {operation}"),
+    }
+}
+
+/// `enum io_uring_op`, in order, without `IORING_OP_` (Linux 6.18).
+const IO_URING_OPERATIONS: &[&str] = &[
+    "NOP",
+    "READV",
+    "WRITEV",
+    "FSYNC",
+    "READ_FIXED",
+    "WRITE_FIXED",
+    "POLL_ADD",
+    "POLL_REMOVE",
+    "SYNC_FILE_RANGE",
+    "SENDMSG",
+    "RECVMSG",
+    "TIMEOUT",
+    "TIMEOUT_REMOVE",
+    "ACCEPT",
+    "ASYNC_CANCEL",
+    "LINK_TIMEOUT",
+    "CONNECT",
+    "FALLOCATE",
+    "OPENAT",
+    "CLOSE",
+    "FILES_UPDATE",
+    "STATX",
+    "READ",
+    "WRITE",
+    "FADVISE",
+    "MADVISE",
+    "SEND",
+    "RECV",
+    "OPENAT2",
+    "EPOLL_CTL",
+    "SPLICE",
+    "PROVIDE_BUFFERS",
+    "REMOVE_BUFFERS",
+    "TEE",
+    "SHUTDOWN",
+    "RENAMEAT",
+    "UNLINKAT",
+    "MKDIRAT",
+    "SYMLINKAT",
+    "LINKAT",
+    "MSG_RING",
+    "FSETXATTR",
+    "SETXATTR",
+    "FGETXATTR",
+    "GETXATTR",
+    "SOCKET",
+    "URING_CMD",
+    "SEND_ZC",
+    "SENDMSG_ZC",
+    "READ_MULTISHOT",
+    "WAITID",
+    "FUTEX_WAIT",
+    "FUTEX_WAKE",
+    "FUTEX_WAITV",
+    "FIXED_FD_INSTALL",
+    "FTRUNCATE",
+    "BIND",
+    "LISTEN",
+    "RECV_ZC",
+    "EPOLL_WAIT",
+    "READV_FIXED",
+    "WRITEV_FIXED",
+    "PIPE",
+];
 
 fn blind_spots_of(statistics: &Statistics, mut blind_spots: Vec<String>) -> Vec<String> {
     if statistics.replaced_calls > 0 {

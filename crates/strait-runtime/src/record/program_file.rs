@@ -1,22 +1,66 @@
-//! What a program file tells of itself: which language runtime is linked into it.
+//! What a program file tells of itself: its ABI, its build id, and which language runtime is linked
+//! into it.
 
+use std::fmt::Write as _;
 use std::fs::File;
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 use object::read::ReadCache;
-use object::{Object, ObjectSection};
-use strait_policy::recording::Runtime;
+use object::{Architecture, Object, ObjectSection};
+use strait_abi::Arch;
+use strait_kernel::ebpf::FileId;
+use strait_policy::recording::{Image, Runtime};
 
 /// The section with the build id that Go's linker writes into every ELF file
 /// (`cmd/link/internal/ld/elf.go`); it stays in stripped files.
 const GO_BUILD_ID: &str = ".note.go.buildid";
 
-/// The runtime in the file at `path`; `None` also where the file is gone or no program.
-pub(super) fn runtime(path: &Path) -> Option<Runtime> {
-    let cache = ReadCache::new(File::open(path).ok().filter(is_regular)?);
-    let file = object::File::parse(&cache).ok()?;
-    let go = file.sections().any(|section| section.name() == Ok(GO_BUILD_ID));
-    go.then_some(Runtime::Go)
+/// Adds what the file tells that was run as `path`; nothing where it is gone or no program.
+///
+/// The path is one below the root directory of the process that ran it, where another file than
+/// here may have it. So where it is known which file was run, no other one is asked.
+pub(super) fn look_into(path: &Path, id: Option<&FileId>, image: &mut Image) {
+    let Some(file) = open(path, id) else { return };
+    let cache = ReadCache::new(file);
+    let Ok(file) = object::File::parse(&cache) else { return };
+    image.arch = arch(&file);
+    image.runtime =
+        file.sections().any(|section| section.name() == Ok(GO_BUILD_ID)).then_some(Runtime::Go);
+    image.build_id = file.build_id().ok().flatten().map(|id| {
+        id.iter().fold(String::new(), |mut text, byte| {
+            // Writing to a string does not fail.
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
+    });
+}
+
+/// The file that was run: as seen from here or from a process that ran it.
+fn open(path: &Path, id: Option<&FileId>) -> Option<File> {
+    let open = |path: &Path| File::open(path).ok().filter(is_regular);
+    let Some(id) = id else { return open(path) };
+    let is_the_one = |file: &File| {
+        file.metadata().is_ok_and(|file| (file.ino(), file.size()) == (id.inode, id.size))
+    };
+    let there = PathBuf::from(format!("/proc/{}/root", id.process));
+    let seen_there = path.strip_prefix("/").map(|path| there.join(path));
+    open(path).filter(is_the_one).or_else(|| open(&seen_there.ok()?).filter(is_the_one))
+}
+
+fn arch<'a>(file: &object::File<'a, &'a ReadCache<File>>) -> Option<Arch> {
+    match (file.architecture(), file.is_64()) {
+        (Architecture::X86_64, true) => Some(Arch::X86_64),
+        (Architecture::X86_64_X32, _) | (Architecture::X86_64, false) => Some(Arch::X32),
+        (Architecture::I386, _) => Some(Arch::I386),
+        (Architecture::Aarch64, true) => Some(Arch::Aarch64),
+        (Architecture::Arm, _) => Some(Arch::Arm),
+        (Architecture::Riscv64, _) => Some(Arch::Riscv64),
+        (Architecture::PowerPc64, _) => Some(Arch::Ppc64le),
+        (Architecture::S390x, _) => Some(Arch::S390x),
+        (Architecture::LoongArch64, _) => Some(Arch::Loongarch64),
+        _ => None,
+    }
 }
 
 /// A FIFO or device in the place of the file could keep us waiting.
@@ -28,14 +72,36 @@ fn is_regular(file: &File) -> bool {
 mod tests {
     use super::*;
 
+    fn of(path: &str, id: Option<&FileId>) -> Image {
+        let mut image = Image::from(path);
+        look_into(Path::new(path), id, &mut image);
+        image
+    }
+
+    #[test]
+    fn a_program_tells_its_abi_and_build_id() {
+        let image = of("/bin/true", None);
+        assert_eq!(image.arch, Arch::NATIVE);
+        assert!(image.build_id.is_some_and(|id| id.len() == 40), "Debian's have a SHA-1");
+        assert_eq!(of("/nonexistent", None), Image::from("/nonexistent"));
+        assert_eq!(of("/dev/null", None), Image::from("/dev/null"));
+    }
+
+    #[test]
+    fn another_file_at_the_same_path_is_not_asked() {
+        let file = File::open("/bin/true").unwrap().metadata().unwrap();
+        let id = FileId { inode: file.ino(), size: file.size(), process: i32::MAX };
+        assert!(of("/bin/true", Some(&id)).build_id.is_some());
+        let other = FileId { inode: file.ino() + 1, ..id };
+        assert_eq!(of("/bin/true", Some(&other)), Image::from("/bin/true"));
+    }
+
     #[test]
     fn a_go_program_is_told_from_others() {
-        assert_eq!(runtime(Path::new("/bin/true")), None);
-        assert_eq!(runtime(Path::new("/nonexistent")), None);
-        assert_eq!(runtime(Path::new("/dev/null")), None);
+        assert_eq!(of("/bin/true", None).runtime, None);
         let fzf = Path::new("/usr/bin/fzf");
         if fzf.exists() {
-            assert_eq!(runtime(fzf), Some(Runtime::Go));
+            assert_eq!(of("/usr/bin/fzf", None).runtime, Some(Runtime::Go));
         } else {
             strait_testkit::skip("a_go_program_is_told_from_others", "fzf is not installed");
         }

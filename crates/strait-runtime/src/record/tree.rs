@@ -2,19 +2,20 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use strait_kernel::child::{Child, PendingChild};
-use strait_kernel::ebpf::{EbpfError, Follow, Recorder};
+use strait_kernel::ebpf::{EbpfError, Follow, Namespaces, Recorder, Workload};
 
 use super::counted::Counted;
 use super::ending::{Demand, Ending};
-use super::{RecordError, Request, Target};
+use super::{Ready, RecordError, Request, Target};
 use crate::launch::Verified;
 
 /// How often at most and at least it is looked whether the last task has ended.
@@ -28,27 +29,64 @@ const UNDER_WAY: &str = "calls that were under way when the recording began, a s
 #[derive(Debug)]
 pub(super) struct Observer {
     recorder: Recorder,
-    workload: Workload,
+    workload: Followed,
     ending: Ending,
     filtered: bool,
+    /// When the workload is ready, if by time.
+    ready_at: Option<Instant>,
 }
 
 #[derive(Debug)]
-enum Workload {
+enum Followed {
     Command { child: Child, status: Option<ExitStatus> },
     Process,
     Cgroup { path: PathBuf, was_populated: bool },
+    Namespaces { of: Namespaces, first: OwnedFd, over: bool },
 }
 
 /// Attaches the programs that this target takes, unless they are loaded already. What is `loaded`
 /// is for commands.
-pub(super) fn attach(target: &Target<'_>, loaded: Option<Recorder>) -> Result<Recorder, EbpfError> {
-    match (target, loaded) {
-        (Target::Command { .. }, Some(loaded)) => Ok(loaded),
-        (Target::Command { .. }, None) => Recorder::new(Follow::Tree),
-        (Target::Process(_), _) => Recorder::new(Follow::Process),
-        (Target::Cgroup(path), _) => Recorder::new(Follow::Cgroup(path)),
+pub(super) fn attach(
+    request: &Request<'_>,
+    loaded: Option<Recorder>,
+) -> Result<Recorder, RecordError> {
+    let follow = match &request.target {
+        Target::Command { .. } => Follow::Tree,
+        Target::Process(_) => Follow::Process,
+        Target::Cgroup(path) => {
+            Follow::Cgroup { path, populated: is_populated(path).unwrap_or(false) }
+        }
+        &Target::Namespaces(pid) => Follow::Namespaces(
+            namespaces(pid).ok_or(RecordError::Namespaces { pid: pid.as_raw_nonzero().get() })?,
+        ),
+    };
+    let ready = match &request.ready {
+        Ready::Calls(calls) => calls.as_slice(),
+        Ready::After(_) => &[],
+    };
+    match loaded {
+        Some(loaded) if follow == Follow::Tree && loaded.ready_calls() == ready => Ok(loaded),
+        _ => Ok(Recorder::new(&[follow], ready)?),
     }
+}
+
+/// The namespaces of a process that are not this one's too; `None` where there are none.
+fn namespaces(pid: Pid) -> Option<Namespaces> {
+    let id = |of: &str, name: &str| {
+        let inode = fs::metadata(format!("/proc/{of}/ns/{name}")).ok()?.ino();
+        u32::try_from(inode).ok()
+    };
+    let pid = pid.as_raw_nonzero().to_string();
+    let own = |name| id(&pid, name).filter(|&there| id("self", name) != Some(there));
+    Namespaces::new(own("pid"), own("mnt"), own("net"))
+}
+
+/// Whether there is a process in these namespaces.
+fn is_inhabited(wanted: Namespaces) -> bool {
+    fs::read_dir("/proc").into_iter().flatten().flatten().any(|entry| {
+        let pid = entry.file_name().to_str().and_then(|name| name.parse().ok());
+        pid.and_then(Pid::from_raw).and_then(namespaces) == Some(wanted)
+    })
 }
 
 /// Names the target to the programs, and runs the command.
@@ -62,7 +100,7 @@ pub(super) fn start(
     let mut verified = None;
     let workload = match (&request.target, pending) {
         (Target::Command { enforcement, .. }, Some(pending)) => {
-            recorder.follow_from_exec(pending.pidfd())?;
+            recorder.follow_from_exec(Workload::FIRST, pending.pidfd())?;
             let child = match enforcement {
                 None => pending.exec(None)?,
                 Some(enforcement) => {
@@ -71,17 +109,32 @@ pub(super) fn start(
                     started.child
                 }
             };
-            Workload::Command { child, status: None }
+            Followed::Command { child, status: None }
         }
-        (Target::Cgroup(path), _) => Workload::Cgroup { path: path.clone(), was_populated: false },
+        (Target::Cgroup(path), _) => Followed::Cgroup { path: path.clone(), was_populated: false },
         (&Target::Process(pid), _) => {
             filtered = has_filter(Some(pid));
             follow_tree(&mut recorder, pid)?;
-            Workload::Process
+            Followed::Process
+        }
+        (&Target::Namespaces(pid), _) => {
+            let gone = |errno: rustix::io::Errno| RecordError::NoProcess {
+                pid: pid.as_raw_nonzero().get(),
+                source: errno.into(),
+            };
+            filtered = has_filter(Some(pid));
+            let first = pidfd_open(pid, PidfdFlags::empty()).map_err(gone)?;
+            let of = namespaces(pid).ok_or_else(|| gone(rustix::io::Errno::SRCH))?;
+            Followed::Namespaces { of, first, over: false }
         }
         (Target::Command { .. }, None) => unreachable!("a command has been forked"),
     };
-    Ok((Observer { recorder, workload, ending, filtered }, verified))
+    let ready_at = match request.ready {
+        // A time that cannot be told never comes.
+        Ready::After(time) => Instant::now().checked_add(time),
+        Ready::Calls(_) => None,
+    };
+    Ok((Observer { recorder, workload, ending, filtered, ready_at }, verified))
 }
 
 impl Observer {
@@ -90,6 +143,10 @@ impl Observer {
     pub(super) fn wait_and_keep(mut self) -> Result<(Counted, Option<Recorder>), RecordError> {
         let mut pause = SHORTEST;
         while !self.ended()? {
+            if self.ready_at.is_some_and(|at| at <= Instant::now()) {
+                self.ready_at = None;
+                self.recorder.ready(Workload::FIRST)?;
+            }
             let Some(demand) = self.ending.demand() else {
                 self.pause(pause)?;
                 if self.only_descendants() {
@@ -98,30 +155,30 @@ impl Observer {
                 continue;
             };
             match (&self.workload, demand) {
-                (Workload::Command { child, status: None }, Demand::Send(signal)) => {
+                (Followed::Command { child, status: None }, Demand::Send(signal)) => {
                     child.signal(signal).map_err(RecordError::Wait)?;
                 }
-                (Workload::Command { status: None, .. }, Demand::Sent) => {}
+                (Followed::Command { status: None, .. }, Demand::Sent) => {}
                 _ => break,
             }
         }
-        let finished = matches!(self.workload, Workload::Command { .. }) && !self.ending.early();
+        let finished = matches!(self.workload, Followed::Command { .. }) && !self.ending.early();
         if !finished {
             // What still runs is not to be counted while the counts are read.
             self.recorder.detach()?;
         }
         let status = match &self.workload {
-            Workload::Command { status, .. } => *status,
+            Followed::Command { status, .. } => *status,
             _ => None,
         };
         let counted = Counted {
-            counts: self.recorder.counts()?,
+            counts: self.recorder.counts(Workload::FIRST)?,
             status,
             interrupted: self.ending.early(),
             filtered: self.filtered,
             blind_spots: match self.workload {
-                Workload::Command { .. } => Vec::new(),
-                Workload::Process | Workload::Cgroup { .. } => vec![UNDER_WAY.to_owned()],
+                Followed::Command { .. } => Vec::new(),
+                _ => vec![UNDER_WAY.to_owned()],
             },
         };
         let kept = finished && self.recorder.clear()?;
@@ -131,7 +188,7 @@ impl Observer {
     /// Whether there is nothing left to wait for.
     fn ended(&mut self) -> Result<bool, RecordError> {
         match &mut self.workload {
-            Workload::Command { child, status } => {
+            Followed::Command { child, status } => {
                 if status.is_none() && readable(&*child).map_err(RecordError::Wait)? {
                     *status = Some(child.wait().map_err(RecordError::Wait)?);
                 }
@@ -140,27 +197,34 @@ impl Observer {
                 }
                 Ok(self.ending.early() || self.recorder.live()? == 0)
             }
-            Workload::Process => Ok(self.recorder.live()? == 0),
-            Workload::Cgroup { path, was_populated } => {
+            Followed::Process => Ok(self.recorder.live()? == 0),
+            Followed::Cgroup { path, was_populated } => {
                 let populated = is_populated(path)?;
                 // Between two looks a cgroup can be populated and empty again.
                 *was_populated |= populated || self.recorder.followed()? > 0;
                 Ok(*was_populated && !populated && self.recorder.live()? == 0)
+            }
+            Followed::Namespaces { of, first, over } => {
+                // It is looked for others only when the first is gone: that takes a while.
+                *over =
+                    *over || (readable(&*first).map_err(RecordError::Wait)? && !is_inhabited(*of));
+                Ok(*over && self.recorder.live()? == 0)
             }
         }
     }
 
     /// Whether the end shows by nothing but looking.
     fn only_descendants(&self) -> bool {
-        !matches!(self.workload, Workload::Command { status: None, .. })
+        !matches!(self.workload, Followed::Command { status: None, .. })
     }
 
     /// Waits until something may have happened.
     fn pause(&self, pause: Duration) -> Result<(), RecordError> {
-        let mut timeout = self.ending.patience();
+        let ready = self.ready_at.map(|at| at.saturating_duration_since(Instant::now()));
+        let mut timeout = self.ending.patience().into_iter().chain(ready).min();
         let mut fds = vec![PollFd::new(&self.ending, PollFlags::IN)];
         match &self.workload {
-            Workload::Command { child, status: None } => {
+            Followed::Command { child, status: None } => {
                 fds.push(PollFd::new(child, PollFlags::IN));
             }
             _ => timeout = Some(timeout.map_or(pause, |patience| patience.min(pause))),
@@ -186,13 +250,13 @@ fn follow_tree(recorder: &mut Recorder, root: Pid) -> Result<(), RecordError> {
         pid: root.as_raw_nonzero().get(),
         source: errno.into(),
     })?;
-    recorder.follow(pidfd.as_fd())?;
+    recorder.follow(Workload::FIRST, pidfd.as_fd())?;
     loop {
         let mut found = false;
         for pid in descendants(root) {
             // One that has ended meanwhile is none any more.
             let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty()) else { continue };
-            match recorder.follow(pidfd.as_fd()) {
+            match recorder.follow(Workload::FIRST, pidfd.as_fd()) {
                 Ok(new) => found |= new,
                 Err(EbpfError::Follow(error))
                     if error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error()) => {}

@@ -18,7 +18,7 @@ use strait_policy::baseline;
 use strait_policy::recording::{Call, Exit};
 use strait_policy::{GenerateOptions, Policy, Recording, Rules, Summary, generate};
 use strait_runtime::launch::{Enforcement, Verified};
-use strait_runtime::record::{Recorder, Request, Target};
+use strait_runtime::record::{Ready, Recorder, Request, Target};
 
 use super::record as recorder;
 use crate::args::Tighten;
@@ -148,6 +148,7 @@ fn record(
         target: Target::Command { command: &command, enforcement },
         engine: recorder::choice(args.engine),
         duration: None,
+        ready: Ready::default(),
     };
     let running = recorder.start(&request).map_err(recorder::failure)?;
     let verified = running.verified().cloned();

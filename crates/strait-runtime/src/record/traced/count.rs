@@ -117,7 +117,7 @@ impl Counter {
             self.counts.statistics.lost_calls += 1;
             return Task { call: None, filters: false, ..task };
         };
-        let call = Call { image: task.image, arch, nr: data.nr };
+        let call = Call { image: task.image, phase: None, arch, nr: data.nr };
         let denied = match self.filter.as_ref().map(|filter| filter.run(data)) {
             None | Some(Action::Allow | Action::Log) => false,
             Some(_) => true,

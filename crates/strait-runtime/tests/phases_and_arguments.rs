@@ -1,0 +1,346 @@
+//! What the eBPF engine says of arguments and phases, against what the recorded program was told to
+//! do, on the running kernel.
+#![allow(clippy::unwrap_used, reason = "the functions of a test fail as it does")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{self, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::{Pid, geteuid};
+use strait_abi::Arch;
+use strait_kernel::command::{Command, Stream};
+use strait_policy::Recording;
+use strait_policy::recording::{Phase, Values};
+use strait_runtime::record::{Choice, Ready, Request, Target, start};
+use strait_testkit::{skip, victim};
+
+fn ebpf(test: &str) -> bool {
+    if geteuid().is_root() && Arch::NATIVE == Some(Arch::X86_64) {
+        return true;
+    }
+    skip(test, "eBPF takes root, and x86_64");
+    false
+}
+
+/// Records the program that goes through stages; what was recorded, and what it said.
+fn record(words: &str, ready: Ready) -> (Recording, String) {
+    let (output, theirs) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
+    let command = Command::new(victim::stages().as_os_str(), words.split(' ').map(Into::into))
+        .unwrap()
+        .redirect(Stream::Stdout, theirs);
+    let target = Target::Command { command: &command, enforcement: None };
+    let request = Request { target, engine: Choice::Ebpf, duration: None, ready };
+    let recording = start(&request).unwrap().wait().unwrap();
+    drop(command);
+    let mut said = String::new();
+    File::from(output).read_to_string(&mut said).unwrap();
+    assert!(!recording.completeness().is_lossy(), "{:?}", recording.completeness());
+    (recording, said)
+}
+
+/// The values of an argument of a call, of all images and phases.
+fn values(recording: &Recording, arch: Arch, nr: u32, name: &str) -> Values {
+    let mut all = strait_policy::recording::Observation::default();
+    for call in recording.calls().iter().filter(|call| (call.arch, call.nr) == (arch, nr)) {
+        all.add(&call.observation());
+    }
+    all.arguments.remove(name).unwrap_or_default()
+}
+
+/// The phases in which each of the marks was called, which nothing else calls.
+fn phases(recording: &Recording, marks: &[u32]) -> BTreeMap<u32, Vec<Phase>> {
+    let mut phases: BTreeMap<u32, Vec<Phase>> = BTreeMap::new();
+    for call in recording.calls().iter().filter(|call| marks.contains(&call.nr)) {
+        phases.entry(call.nr).or_default().push(call.phase.unwrap());
+    }
+    phases
+}
+
+const IOCTL: u32 = 16;
+const SOCKET: u32 = 41;
+const PRCTL: u32 = 157;
+const EXECVE: u32 = 59;
+/// Calls that the program makes when it is told to, and at no other time.
+const GETPGRP: u32 = 111;
+const GETEGID: u32 = 108;
+const GETPPID: u32 = 110;
+const SYNC: u32 = 162;
+
+#[test]
+fn values_are_those_that_the_kernel_looks_at() {
+    if !ebpf("values_are_those_that_the_kernel_looks_at") {
+        return;
+    }
+    let (recording, _) = record(
+        "call 16 -1 0x100005401 0 0 0 0 call 16 -1 0x5401 0 0 0 0 call 16 -1 0xffffffff00005413 0 0 0 0 \
+         call 41 0x100000001 0x80801 0 0 0 0 call 41 2 0x7fffffff00000002 17 0 0 0 \
+         call 157 0x100000026 9 9 9 9 0 call 157 39 0 0 0 0 0 int80 54 -1 0x5405 0 \
+         call 10 0 0 0x8000000000000001 0 0 0 call 10 0 0 -1 0 0 0 call 135 -1 0 0 0 0 0",
+        Ready::default(),
+    );
+    let of = |arch, nr, name| values(&recording, arch, nr, name).iter().collect::<BTreeSet<u64>>();
+    assert_eq!(of(Arch::X86_64, IOCTL, "cmd"), [0x5401, 0x5413].into());
+    assert_eq!(of(Arch::I386, 54, "cmd"), [0x5405].into());
+    assert_eq!(of(Arch::X86_64, SOCKET, "domain"), [1, 2].into());
+    assert_eq!(of(Arch::X86_64, SOCKET, "type"), [0x80801, 2].into());
+    assert_eq!(of(Arch::X86_64, SOCKET, "protocol"), [0, 17].into());
+    // prctl of the program's own start is the standard library's, if there is any.
+    assert!(of(Arch::X86_64, PRCTL, "option").is_superset(&[38, 39].into()));
+    // mprotect takes all 64 bits, and all of them set are a value too; personality takes 32.
+    assert!(of(Arch::X86_64, 10, "prot").is_superset(&[1 << 63 | 1, u64::MAX].into()));
+    assert_eq!(of(Arch::X86_64, 135, "persona"), [0xffff_ffff].into());
+    assert_eq!(recording.completeness().coverage.foreign_calls, 1);
+    assert_eq!(recording.images()[0].arch, Some(Arch::X86_64));
+}
+
+/// The victim's own list of what it gave, as random as it was.
+#[test]
+fn the_set_of_values_is_exact() {
+    if !ebpf("the_set_of_values_is_exact") {
+        return;
+    }
+    for seed in ["1", "77", "123456789"] {
+        let (recording, said) = record(&format!("random 3000 {seed}"), Ready::default());
+        let seen = values(&recording, Arch::X86_64, IOCTL, "cmd");
+        let seen: Vec<String> = seen.iter().map(|value| value.to_string()).collect();
+        assert_eq!(seen.join(" "), said.trim());
+    }
+}
+
+#[test]
+fn too_many_values_are_marked() {
+    if !ebpf("too_many_values_are_marked") {
+        return;
+    }
+    for (to, overflowed) in [("64", false), ("65", true), ("5000", true)] {
+        let (recording, _) = record(&format!("range 16 0 {to}"), Ready::default());
+        let cmd = values(&recording, Arch::X86_64, IOCTL, "cmd");
+        assert_eq!((cmd.len(), cmd.overflowed()), (64, overflowed), "{to}");
+        let count: u64 = recording
+            .calls()
+            .iter()
+            .filter(|call| call.nr == IOCTL)
+            .map(|call| call.outcomes.count)
+            .sum();
+        assert_eq!(count.to_string(), to);
+    }
+}
+
+#[test]
+fn a_life_from_start_to_shutdown() {
+    if !ebpf("a_life_from_start_to_shutdown") {
+        return;
+    }
+    let (recording, _) = record(
+        "catch 15 catch 1 call 111 0 0 0 0 0 0 listen call 108 0 0 0 0 0 0 raise 1 \
+         call 162 0 0 0 0 0 0 raise 15 call 110 0 0 0 0 0 0",
+        Ready::default(),
+    );
+    let expected = BTreeMap::from([
+        (GETPGRP, vec![Phase::StartUp]),
+        (GETEGID, vec![Phase::Steady]),
+        (SYNC, vec![Phase::Steady]), // SIGHUP with a handler ends nothing
+        (GETPPID, vec![Phase::Shutdown]),
+    ]);
+    assert_eq!(phases(&recording, &[GETPGRP, GETEGID, SYNC, GETPPID]), expected);
+}
+
+/// A child that is ended by its parent is no end of the workload.
+#[test]
+fn only_the_first_process_ends_the_workload() {
+    if !ebpf("only_the_first_process_ends_the_workload") {
+        return;
+    }
+    let (recording, _) = record("child catch,15,raise,15 call 111 0 0 0 0 0 0", Ready::default());
+    assert_eq!(phases(&recording, &[GETPGRP]), [(GETPGRP, vec![Phase::StartUp])].into());
+}
+
+#[test]
+fn what_a_runtime_does_before_and_under_the_filter() {
+    if !ebpf("what_a_runtime_does_before_and_under_the_filter") {
+        return;
+    }
+    // The filter is loaded by the thread itself, by another one for all, and by a child.
+    for (filter, exec) in [("filter", "exec"), ("filter-all", "exec")] {
+        let words = format!(
+            "call 111 0 0 0 0 0 0 {filter} call 108 0 0 0 0 0 0 {exec} call 110 0 0 0 0 0 0 listen \
+             call 162 0 0 0 0 0 0"
+        );
+        let (recording, _) = record(&words, Ready::default());
+        let expected = BTreeMap::from([
+            (GETPGRP, vec![Phase::BeforeFilter]),
+            (GETEGID, vec![Phase::Runtime]),
+            (GETPPID, vec![Phase::StartUp]),
+            (SYNC, vec![Phase::Steady]),
+        ]);
+        assert_eq!(phases(&recording, &[GETPGRP, GETEGID, GETPPID, SYNC]), expected, "{filter}");
+        // Two times at most: the exec that began it all is not seen, this one is the runtime's.
+        assert_eq!(phases(&recording, &[EXECVE]), [(EXECVE, vec![Phase::Runtime])].into());
+    }
+    let (recording, _) = record(
+        "call 111 0 0 0 0 0 0 child filter,call,108,0,0,0,0,0,0,exec,call,110,0,0,0,0,0,0",
+        Ready::default(),
+    );
+    let expected = BTreeMap::from([
+        (GETPGRP, vec![Phase::BeforeFilter]),
+        (GETEGID, vec![Phase::Runtime]),
+        (GETPPID, vec![Phase::StartUp]),
+    ]);
+    assert_eq!(phases(&recording, &[GETPGRP, GETEGID, GETPPID]), expected);
+}
+
+/// A program that confines itself is no runtime: it does not exec.
+#[test]
+fn a_filter_of_the_workloads_own_is_no_runtimes() {
+    if !ebpf("a_filter_of_the_workloads_own_is_no_runtimes") {
+        return;
+    }
+    let (recording, _) =
+        record("call 111 0 0 0 0 0 0 filter call 108 0 0 0 0 0 0", Ready::default());
+    let expected =
+        BTreeMap::from([(GETPGRP, vec![Phase::StartUp]), (GETEGID, vec![Phase::StartUp])]);
+    assert_eq!(phases(&recording, &[GETPGRP, GETEGID]), expected);
+}
+
+#[test]
+fn readiness_is_what_it_is_said_to_be() {
+    if !ebpf("readiness_is_what_it_is_said_to_be") {
+        return;
+    }
+    let by_call = Ready::Calls(vec![strait_abi::Syscall::from_name("sync").unwrap()]);
+    let words = "listen call 111 0 0 0 0 0 0 call 162 0 0 0 0 0 0 call 108 0 0 0 0 0 0";
+    let (recording, _) = record(words, by_call);
+    let expected =
+        BTreeMap::from([(GETPGRP, vec![Phase::StartUp]), (GETEGID, vec![Phase::Steady])]);
+    assert_eq!(phases(&recording, &[GETPGRP, GETEGID]), expected);
+
+    let by_time = Ready::After(Duration::from_millis(50));
+    let words = "call 111 0 0 0 0 0 0 sleep 400 call 108 0 0 0 0 0 0";
+    let (recording, _) = record(words, by_time);
+    assert_eq!(phases(&recording, &[GETEGID]), [(GETEGID, vec![Phase::Steady])].into());
+}
+
+/// The version 2 hierarchy, wherever it is mounted.
+fn cgroups() -> Option<PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+    let line = mounts.lines().find(|line| line.split(' ').nth(2) == Some("cgroup2"))?;
+    line.split(' ').nth(1).map(PathBuf::from)
+}
+
+/// Starts the program in a cgroup, and waits until it is ready.
+fn in_cgroup(cgroup: &Path, words: &str) -> (process::Child, process::ChildStdin) {
+    let script = format!("echo $$ > {}/cgroup.procs && exec \"$0\" \"$@\"", cgroup.display());
+    let mut child = process::Command::new("/bin/sh")
+        .args(["-c", &script])
+        .arg(victim::stages())
+        .args(words.split(' '))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    ready(&mut child);
+    let stdin = child.stdin.take().unwrap();
+    (child, stdin)
+}
+
+fn ready(child: &mut process::Child) {
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "ready\n");
+}
+
+#[test]
+fn who_enters_a_cgroup_from_outside() {
+    let test = "who_enters_a_cgroup_from_outside";
+    if !ebpf(test) {
+        return;
+    }
+    let Some(root) = cgroups() else {
+        return skip(test, "no version 2 cgroup hierarchy is mounted");
+    };
+    let cgroup = root.join(format!("strait-phases-{}", process::id()));
+    if fs::create_dir(&cgroup).is_err() {
+        return skip(test, "no cgroup can be made");
+    }
+    let recorded = thread::scope(|scope| {
+        let recorder = scope.spawn(|| {
+            let request = Request {
+                target: Target::Cgroup(cgroup.clone()),
+                engine: Choice::Ebpf,
+                duration: None,
+                ready: Ready::default(),
+            };
+            start(&request).unwrap()
+        });
+        let running = recorder.join().unwrap();
+        // The first is the workload, though it has come in as well; its child is too.
+        let (mut first, stdin) =
+            in_cgroup(&cgroup, "call 111 0 0 0 0 0 0 child call,108,0,0,0,0,0,0 ready wait");
+        let (mut second, its_stdin) = in_cgroup(&cgroup, "call 162 0 0 0 0 0 0 ready wait");
+        drop(its_stdin);
+        second.wait().unwrap();
+        drop(stdin);
+        first.wait().unwrap();
+        running.wait()
+    });
+    fs::remove_dir(&cgroup).unwrap();
+    let recording = recorded.unwrap();
+    let expected = BTreeMap::from([
+        (GETPGRP, vec![Phase::StartUp]),
+        (GETEGID, vec![Phase::StartUp]),
+        (SYNC, vec![Phase::Outside]),
+    ]);
+    assert_eq!(phases(&recording, &[GETPGRP, GETEGID, SYNC]), expected);
+}
+
+#[test]
+fn a_set_of_namespaces_and_who_enters_it() {
+    let test = "a_set_of_namespaces_and_who_enters_it";
+    if !ebpf(test) {
+        return;
+    }
+    let stages = victim::stages();
+    let unshared = process::Command::new("unshare")
+        .args(["--pid", "--fork", "--kill-child", "--mount", "--net"])
+        .arg(&stages)
+        .args("ready wait call 111 0 0 0 0 0 0 child call,108,0,0,0,0,0,0".split(' '))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn();
+    let Ok(mut unshared) = unshared else { return skip(test, "there is no unshare") };
+    ready(&mut unshared);
+    let stdin = unshared.stdin.take().unwrap();
+    let children = format!("/proc/{0}/task/{0}/children", unshared.id());
+    let inner = fs::read_to_string(children).unwrap();
+    let inner = Pid::from_raw(inner.trim().parse().unwrap()).unwrap();
+    let request = Request {
+        target: Target::Namespaces(inner),
+        engine: Choice::Ebpf,
+        duration: None,
+        ready: Ready::default(),
+    };
+    let running = start(&request).unwrap();
+    // Somebody else's calls are not recorded, somebody's who enters are.
+    let run = |program: &mut process::Command| {
+        assert!(program.status().unwrap().success());
+    };
+    run(process::Command::new(&stages).args("call 110 0 0 0 0 0 0".split(' ')));
+    let pid = inner.as_raw_nonzero().to_string();
+    run(process::Command::new("nsenter")
+        .args(["--target", &pid, "--pid", "--mount", "--net"])
+        .arg(&stages)
+        .args("call 162 0 0 0 0 0 0".split(' ')));
+    drop(stdin);
+    unshared.wait().unwrap();
+    let recording = running.wait().unwrap();
+    let expected = BTreeMap::from([
+        (GETPGRP, vec![Phase::Steady]), // it ran when the recording began
+        (GETEGID, vec![Phase::Steady]),
+        (SYNC, vec![Phase::Outside]),
+    ]);
+    assert_eq!(phases(&recording, &[GETPGRP, GETEGID, SYNC, GETPPID]), expected);
+}

@@ -1,0 +1,160 @@
+//! A program that goes through the stages of a workload's life, and makes calls with arguments that
+//! the test knows. It does what its arguments say, one after the other:
+//!
+//! - `call NR A B C D E F`: makes that call; what comes of it does not matter
+//! - `int80 NR B C D`: the same by `int $0x80` (x86_64 only)
+//! - `range NR FROM TO`: makes the call with -1 and each of these values in its second argument
+//! - `random N SEED`: ioctl on no descriptor, N times with a command of few, with random high bits;
+//!   prints the commands that the kernel was given, each once, on a line
+//! - `filter`: loads a filter that allows everything
+//! - `filter-all`: the same by another thread, for all threads
+//! - `listen`: on a socket without a name
+//! - `catch SIGNAL`: installs a handler
+//! - `raise SIGNAL`: sends it to itself
+//! - `child WORD`: forks a child that does the one word (words by `,`), and waits for it
+//! - `exec`: execs this program with the words that are left
+//! - `ready`: prints `ready`
+//! - `wait`: waits until standard input ends
+//! - `sleep MS`
+#![allow(clippy::unwrap_used, reason = "a victim has nobody to report to")]
+
+use std::collections::BTreeSet;
+use std::ffi::{c_int, c_long};
+use std::io::Read;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::time::Duration;
+use std::{env, io, ptr, thread};
+
+fn main() {
+    act(env::args().skip(1).collect());
+}
+
+fn act(words: Vec<String>) {
+    let mut words = words.into_iter();
+    while let Some(word) = words.next() {
+        let mut number = || number(&words.next().unwrap());
+        match word.as_str() {
+            "call" => {
+                let nr = number();
+                let arguments = [(); 6].map(|()| number());
+                call(nr, arguments);
+            }
+            "int80" => {
+                let nr = number();
+                let arguments = [(); 3].map(|()| number());
+                int80(nr, arguments);
+            }
+            "range" => {
+                let (nr, from, to) = (number(), number(), number());
+                (from..to).for_each(|value| call(nr, [-1, value, 0, 0, 0, 0]));
+            }
+            "random" => random(number(), number()),
+            "filter" => filter(0),
+            "filter-all" => {
+                const SECCOMP_FILTER_FLAG_TSYNC: c_long = 1;
+                thread::spawn(|| filter(SECCOMP_FILTER_FLAG_TSYNC)).join().unwrap();
+            }
+            "listen" => drop(std::os::unix::net::UnixListener::bind_addr(&unnamed()).unwrap()),
+            "catch" => {
+                extern "C" fn ignore(_: c_int) {}
+                let signal = c_int::try_from(number()).unwrap();
+                // SAFETY: the handler does nothing.
+                unsafe { libc::signal(signal, ignore as *const () as usize) };
+            }
+            "raise" => {
+                let signal = c_int::try_from(number()).unwrap();
+                // SAFETY: the call takes a number only.
+                assert_eq!(unsafe { libc::raise(signal) }, 0);
+            }
+            "child" => child(&words.next().unwrap()),
+            "exec" => {
+                let error = Command::new("/proc/self/exe").args(words).exec();
+                panic!("{error}");
+            }
+            "ready" => println!("ready"),
+            "wait" => drop(io::stdin().read_to_end(&mut Vec::new())),
+            "sleep" => thread::sleep(Duration::from_millis(number().cast_unsigned())),
+            other => panic!("{other}"),
+        }
+    }
+}
+
+/// A decimal or hexadecimal number, as the bits of a register.
+fn number(text: &str) -> c_long {
+    match text.strip_prefix("0x") {
+        Some(digits) => u64::from_str_radix(digits, 16).unwrap().cast_signed(),
+        None => text.parse().unwrap(),
+    }
+}
+
+/// The autobind address: the kernel chooses a name (unix(7)).
+fn unnamed() -> std::os::unix::net::SocketAddr {
+    use std::os::linux::net::SocketAddrExt;
+    let name = format!("strait-stages-{}", std::process::id());
+    std::os::unix::net::SocketAddr::from_abstract_name(name).unwrap()
+}
+
+fn random(times: c_long, seed: c_long) {
+    let mut state = seed.cast_unsigned() | 1;
+    let mut commands = BTreeSet::new();
+    for _ in 0..times {
+        // xorshift64 (G. Marsaglia, 2003)
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        // 40 commands, of which the kernel looks at 32 bits, below bits that it does not look at.
+        let command = 0xffff_ff00 | (state % 40);
+        call(libc::SYS_ioctl, [-1, (state & !0xffff_ffff | command).cast_signed(), 0, 0, 0, 0]);
+        commands.insert(command);
+    }
+    let commands: Vec<String> = commands.iter().map(u64::to_string).collect();
+    println!("{}", commands.join(" "));
+}
+
+fn filter(flags: c_long) {
+    let mut program = [libc::sock_filter { code: 0x06, jt: 0, jf: 0, k: 0x7fff_0000 }];
+    let program = libc::sock_fprog { len: 1, filter: program.as_mut_ptr() };
+    // SAFETY: the call takes numbers only.
+    assert_eq!(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }, 0);
+    let (operation, program) = (libc::SECCOMP_SET_MODE_FILTER, &raw const program);
+    // SAFETY: the program and its one instruction live until the call has returned.
+    let loaded = unsafe { libc::syscall(libc::SYS_seccomp, operation, flags, program) };
+    assert_eq!(loaded, 0);
+}
+
+fn child(words: &str) {
+    // SAFETY: this program has one thread here, so the child may do anything.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        act(words.split(',').map(str::to_owned).collect());
+        std::process::exit(0);
+    }
+    // SAFETY: no status is asked for.
+    assert_eq!(unsafe { libc::waitpid(child, ptr::null_mut(), 0) }, child);
+}
+
+fn call(nr: c_long, [a, b, c, d, e, f]: [c_long; 6]) {
+    // SAFETY: the tests give numbers, and no addresses.
+    unsafe { libc::syscall(nr, a, b, c, d, e, f) };
+}
+
+#[cfg(target_arch = "x86_64")]
+fn int80(nr: c_long, [b, c, d]: [c_long; 3]) {
+    // SAFETY: the tests give numbers, and no addresses; the kernel keeps all registers but eax on
+    // this path and clears r8 to r11, which are given up. rbx is LLVM's, so it is put back.
+    unsafe {
+        std::arch::asm!(
+            "xchg {b}, rbx",
+            "int 0x80",
+            "xchg {b}, rbx",
+            b = inout(reg) b => _,
+            inout("rax") nr => _,
+            in("rcx") c, in("rdx") d,
+            out("r8") _, out("r9") _, out("r10") _, out("r11") _,
+        );
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn int80(_nr: c_long, _arguments: [c_long; 3]) {}
