@@ -14,7 +14,7 @@ use strait_kernel::seccomp::LoadOptions;
 use strait_kernel::signal::{self, Relay};
 use strait_policy::{Policy, Rules, action_text, replay};
 use strait_runtime::launch::Enforcement;
-use strait_runtime::record::{self, Choice, Request, Target};
+use strait_runtime::record::{self, Choice, Ready, Request, Target};
 use strait_runtime::supervise::{Answering, Supervisor, Telling, notifying};
 use strait_runtime::{mode, wait};
 
@@ -127,7 +127,7 @@ fn logged(args: &Run, command: &Command, rules: &Rules) -> Result<ExitCode, Fail
         .with_context(|| input::name(&args.policy))
         .map_err(Failure::bad_input)?;
     let target = Target::Command { command, enforcement: Some(&enforcement) };
-    let request = Request { target, engine: Choice::Auto, duration: None };
+    let request = Request { target, engine: Choice::Auto, duration: None, ready: Ready::default() };
     let running = record::start(&request).map_err(recorder::failure)?;
     let recording = running.wait().map_err(recorder::failure)?;
     for denial in replay(rules, &recording) {
