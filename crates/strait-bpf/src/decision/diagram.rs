@@ -54,6 +54,23 @@ impl Diagram {
         self.nodes.len()
     }
 
+    /// Leaves, nodes and root, each counted, all little-endian. Equal exactly for equal diagrams, as
+    /// nodes and leaves have canonical places.
+    pub(super) fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = b"strait decision 1\n".to_vec();
+        let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX).to_le_bytes();
+        bytes.extend(count(self.leaves.len()));
+        bytes.extend(self.leaves.iter().flat_map(|leaf| leaf.to_le_bytes()));
+        bytes.extend(count(self.nodes.len()));
+        for Node { var, low, high } in &self.nodes {
+            bytes.extend(var.to_le_bytes());
+            bytes.extend(low.to_le_bytes());
+            bytes.extend(high.to_le_bytes());
+        }
+        bytes.extend(self.root.to_le_bytes());
+        bytes
+    }
+
     /// Every verdict, each once.
     pub(super) fn verdicts(&self) -> &[u32] {
         &self.leaves

@@ -39,6 +39,11 @@ impl Var {
         }
     }
 
+    /// Its place in the order of variables.
+    pub(super) fn to_le_bytes(self) -> [u8; 2] {
+        self.0.to_le_bytes()
+    }
+
     /// The variable `bits` further down the order.
     pub(super) fn plus(self, bits: u16) -> Var {
         Var(self.0 + bits)
@@ -88,6 +93,11 @@ impl Ref {
     /// The node with this number.
     pub(super) fn node(number: usize) -> Ref {
         Ref(u32::try_from(number).unwrap_or(Self::LEAF - 1))
+    }
+
+    /// The number, with the highest bit set for a leaf.
+    pub(super) fn to_le_bytes(self) -> [u8; 4] {
+        self.0.to_le_bytes()
     }
 
     /// Whether it is a leaf or a node, and which.
