@@ -4,6 +4,7 @@
 //! their programs cost. Only the last part, in the kernel, looks at a clock.
 
 mod building;
+mod inspect;
 mod kernel;
 mod measure;
 mod overhead;
@@ -41,6 +42,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     match args {
         [what] if what == "filters" => filters(None),
         [what] if what == "tighten" => overhead::run(),
+        [what] if what == "inspect" => inspect::run(),
         [what, folder] if what == "filters" => filters(Some(folder.into())),
         [what] if what == "record" => crate::bench_record::run(),
         [what, policy] if what == "build" => {
@@ -48,7 +50,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
             compile(&Workload::read(Path::new(policy))?.resolve()?, &Options::default())?;
             Ok(())
         }
-        _ => bail!("usage: cargo xtask bench (filters [FOLDER] | record | tighten)"),
+        _ => bail!("usage: cargo xtask bench (filters [FOLDER] | inspect | record | tighten)"),
     }
 }
 

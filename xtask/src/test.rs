@@ -12,6 +12,7 @@ use crate::{cargo, root, succeed};
 /// Debian packages that the tests use, each with a file that shows it to be installed.
 const PACKAGES: &[(&str, &str)] = &[
     ("binutils", "/usr/bin/as"),
+    ("bubblewrap", "/usr/bin/bwrap"),
     ("clang", "/usr/bin/clang"),
     ("curl", "/usr/bin/curl"),
     ("fzf", "/usr/bin/fzf"),
@@ -24,6 +25,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("llvm", "/usr/bin/llvm-strip"),
     ("man-db", "/usr/bin/man"),
     ("nginx-light", "/usr/sbin/nginx"),
+    ("openssh-server", "/usr/sbin/sshd"),
     ("python3", "/usr/bin/python3"),
     ("redis-server", "/usr/bin/redis-server"),
     ("redis-tools", "/usr/bin/redis-cli"),

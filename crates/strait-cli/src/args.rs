@@ -52,7 +52,7 @@ pub enum Verb {
     Prove(Prove),
     /// Run a command confined by a policy
     Run(Run),
-    /// Show which filters the kernel holds for a process, thread by thread
+    /// Show what the kernel enforces on a process, or on all of them, thread by thread
     Inspect(Inspect),
     /// Check that what the kernel enforces on a process decides as a policy does
     Verify(Verify),
@@ -286,13 +286,20 @@ pub enum Denials {
 
 /// `strait inspect`.
 #[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("whom").required(true))]
 pub struct Inspect {
     /// The process
-    #[arg(long, value_name = "N", required = true, value_parser = pid)]
-    pub pid: Pid,
+    #[arg(long, group = "whom", value_name = "N", value_parser = pid)]
+    pub pid: Option<Pid>,
+    /// Every process of the machine
+    #[arg(long, group = "whom")]
+    pub all: bool,
     /// Print the instructions of each filter
     #[arg(long)]
     pub disasm: bool,
+    /// Name the calls that pass, with their conditions, and those that do not
+    #[arg(long)]
+    pub calls: bool,
     /// Stop no thread: only what /proc tells, without the filters themselves
     #[arg(long)]
     pub no_stop: bool,

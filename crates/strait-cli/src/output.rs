@@ -60,6 +60,25 @@ pub fn print_styled(text: &str) -> Result<()> {
     }
 }
 
+/// A table with these headings, without lines, as wide as the terminal at most; as wide as it needs
+/// to be where standard output is no terminal.
+pub fn table(headings: &[&str]) -> comfy_table::Table {
+    let mut table = comfy_table::Table::new();
+    table.load_style(comfy_table::presets::NOTHING);
+    table.set_header(headings);
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    let stdout = io::stdout();
+    if let Ok(size) = rustix::termios::tcgetwinsize(&stdout)
+        && size.ws_col >= 40
+    {
+        table.set_content_arrangement(comfy_table::ContentArrangement::Dynamic);
+        table.set_width(size.ws_col);
+    }
+    table
+}
+
 /// Replaces the file at `path` as a whole: written beside it, synced, then renamed, so that a
 /// good file is never replaced by half of one. What is no regular file (a pipe, /dev/null) is
 /// written to directly.

@@ -125,29 +125,31 @@ pub enum DumpError {
     },
 }
 
-/// How long a thread is given to stop. One that runs or sleeps stops within microseconds.
-const STOP_TIMEOUT: Duration = Duration::from_millis(500);
+/// How long a thread is given to stop where nothing else is said. One that runs or sleeps stops
+/// within microseconds.
+pub const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Reads the filters of one thread.
 ///
 /// # Errors
 /// Why they cannot be read.
 pub fn filters(thread: Pid) -> Result<Dump, DumpError> {
-    match filters_of(&[thread]).pop() {
+    match filters_of(&[thread], PATIENCE).pop() {
         Some(dump) => dump,
         None => unreachable!("one thread was asked for and each gets an answer"),
     }
 }
 
 /// Reads the filters of several threads, one after the other; the answers are in the same order.
-/// Each is stopped by itself and only while it is read.
-pub fn filters_of(threads: &[Pid]) -> Vec<Result<Dump, DumpError>> {
+/// Each is stopped by itself and only while it is read, and is given up if it does not stop within
+/// `patience`.
+pub fn filters_of(threads: &[Pid], patience: Duration) -> Vec<Result<Dump, DumpError>> {
     let mut answers = Vec::with_capacity(threads.len());
     while let Some(rest) = threads.get(answers.len()..).filter(|rest| !rest.is_empty()) {
         let before = answers.len();
         let tracer = thread::Builder::new().name("strait-dump".into());
         let traced = thread::scope(|scope| {
-            let tracer = tracer.spawn_scoped(scope, || dump_until_stuck(rest))?;
+            let tracer = tracer.spawn_scoped(scope, || dump_until_stuck(rest, patience))?;
             tracer.join().map_err(|_| io::Error::other("the tracing thread panicked"))
         });
         match traced {
@@ -161,10 +163,10 @@ pub fn filters_of(threads: &[Pid]) -> Vec<Result<Dump, DumpError>> {
 
 /// Dumps one thread after the other, up to the first that does not stop: a thread that does not
 /// stop is let go by the end of its tracer alone.
-fn dump_until_stuck(threads: &[Pid]) -> Vec<Result<Dump, DumpError>> {
+fn dump_until_stuck(threads: &[Pid], patience: Duration) -> Vec<Result<Dump, DumpError>> {
     let mut answers = Vec::with_capacity(threads.len());
     for &thread in threads {
-        let answer = dump(thread);
+        let answer = dump(thread, patience);
         let stuck = matches!(answer, Err(DumpError::NotStopping { .. }));
         answers.push(answer);
         if stuck {
@@ -174,11 +176,11 @@ fn dump_until_stuck(threads: &[Pid]) -> Vec<Result<Dump, DumpError>> {
     answers
 }
 
-fn dump(thread: Pid) -> Result<Dump, DumpError> {
-    let tracee = Tracee::seize(thread, 0).map_err(|error| not_traceable(thread, error))?;
+fn dump(thread: Pid, patience: Duration) -> Result<Dump, DumpError> {
+    let tracee = seize(thread)?;
     let asked = Instant::now();
     tracee.interrupt().map_err(|source| lost(thread, source))?;
-    let signal = match wait_for_stop(&tracee, thread, asked)? {
+    let signal = match wait_for_stop(&tracee, thread, asked, patience)? {
         Stop::Signal(signal) => signal,
         Stop::Exec | Stop::Group | Stop::Other => 0,
     };
@@ -187,6 +189,26 @@ fn dump(thread: Pid) -> Result<Dump, DumpError> {
     let _ = tracee.detach(signal);
     let stopped = asked.elapsed();
     Ok(Dump { filters: filters?, stopped })
+}
+
+/// How long a thread is waited for that somebody else traces: another who only reads its filters is
+/// done in a moment.
+const TRACER_PATIENCE: Duration = Duration::from_millis(20);
+
+fn seize(thread: Pid) -> Result<Tracee, DumpError> {
+    let asked = Instant::now();
+    loop {
+        let error = match Tracee::seize(thread, 0) {
+            Ok(tracee) => return Ok(tracee),
+            Err(error) => not_traceable(thread, error),
+        };
+        // What is told as denied may have been traced a moment ago.
+        let passing = matches!(error, DumpError::Traced { .. } | DumpError::Denied { .. });
+        if !passing || asked.elapsed() >= TRACER_PATIENCE {
+            return Err(error);
+        }
+        thread::sleep(Duration::from_micros(500));
+    }
 }
 
 /// Reads the filters of a thread that is stopped by us.
@@ -216,7 +238,12 @@ pub(crate) fn filters_of_stopped(tracee: &Tracee, thread: Pid) -> Result<Vec<Pro
     }
 }
 
-fn wait_for_stop(tracee: &Tracee, thread: Pid, since: Instant) -> Result<Stop, DumpError> {
+fn wait_for_stop(
+    tracee: &Tracee,
+    thread: Pid,
+    since: Instant,
+    patience: Duration,
+) -> Result<Stop, DumpError> {
     let mut pause = Duration::from_micros(20);
     loop {
         match tracee.stopped() {
@@ -225,7 +252,7 @@ fn wait_for_stop(tracee: &Tracee, thread: Pid, since: Instant) -> Result<Stop, D
             Err(source) => return Err(lost(thread, source)),
         }
         let waited = since.elapsed();
-        if waited >= STOP_TIMEOUT {
+        if waited >= patience {
             return Err(DumpError::NotStopping { thread, waited });
         }
         if waited < Duration::from_micros(200) {

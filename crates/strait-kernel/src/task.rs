@@ -47,6 +47,8 @@ pub struct Task {
     pub state: char,
     /// Who traces it.
     pub tracer: Option<Pid>,
+    /// Its id in the innermost pid namespace that it is in, if that is not ours.
+    pub inner: Option<Pid>,
     /// The effective user id.
     pub user: u32,
     /// Whether exec can give it privileges.
@@ -126,6 +128,10 @@ impl Task {
                 .and_then(|value| value.chars().next())
                 .ok_or_else(|| malformed("State"))?,
             tracer: status.number("TracerPid").and_then(Pid::from_raw),
+            inner: status
+                .value("NSpid")
+                .and_then(|ids| ids.split_ascii_whitespace().skip(1).last()?.parse().ok())
+                .and_then(Pid::from_raw),
             user: status
                 .value("Uid")
                 .and_then(|ids| ids.split_ascii_whitespace().nth(1)?.parse().ok())

@@ -105,8 +105,10 @@ fn threads_are_read_one_by_one_and_may_differ() {
     let victim = Victim::start("filters 2 threads 5 thread-filter spin");
     let threads = task::threads(victim.pid()).unwrap();
     assert_eq!(threads.len(), 8);
-    let mut counts: Vec<usize> =
-        dump::filters_of(&threads).into_iter().map(|dump| dump.unwrap().filters.len()).collect();
+    let mut counts: Vec<usize> = dump::filters_of(&threads, dump::PATIENCE)
+        .into_iter()
+        .map(|dump| dump.unwrap().filters.len())
+        .collect();
     counts.sort_unstable();
     assert_eq!(counts, [2, 2, 2, 2, 2, 2, 2, 3]);
     for thread in threads {
@@ -145,7 +147,7 @@ fn threads_that_vanish_are_gone_and_the_rest_is_read() {
     let victim = Victim::start("filters 1 churn");
     let mut read = 0;
     for _ in 0..200 {
-        for dump in dump::filters_of(&task::threads(victim.pid()).unwrap()) {
+        for dump in dump::filters_of(&task::threads(victim.pid()).unwrap(), dump::PATIENCE) {
             match dump {
                 Ok(dump) => {
                     read += 1;
@@ -175,7 +177,7 @@ fn a_thread_that_does_not_stop_is_let_go_and_the_others_are_read() {
     let pid = Pid::from_child(&child);
     until(|| Task::read(pid, pid).unwrap().state == 'D');
     let threads = task::threads(pid).unwrap();
-    let dumps = dump::filters_of(&threads);
+    let dumps = dump::filters_of(&threads, dump::PATIENCE);
     assert!(matches!(dumps[0], Err(DumpError::NotStopping { .. })), "{dumps:?}");
     for dump in &dumps[1..] {
         assert_eq!(dump.as_ref().unwrap().filters.len(), 1);
@@ -235,7 +237,7 @@ fn dump_for_ever() {
     let pid = Pid::from_raw(pid.into_string().unwrap().parse().unwrap()).unwrap();
     loop {
         let threads = task::threads(pid).unwrap();
-        drop(dump::filters_of(&threads));
+        drop(dump::filters_of(&threads, dump::PATIENCE));
     }
 }
 

@@ -2,19 +2,22 @@
 //!
 //! Filters are per thread, and threads of one process may differ; that they do is an alarm. Equal
 //! stacks of filters are decided once, whichever threads and processes have them.
+//!
+//! What `/proc` does not show is Landlock: no file tells whether a thread is in a Landlock domain, so
+//! nothing is said of it.
 
-use std::collections::BTreeMap;
-use std::collections::HashMap;
-use std::collections::btree_map::Entry;
+mod held;
+mod known;
+mod machine;
+mod summary;
+
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::process::Pid;
 use serde::{Serialize, Serializer};
-use sha2::{Digest, Sha256};
-use strait_abi::{Arch, Syscall};
-use strait_bpf::{Action, Decision, Program};
+use strait_bpf::{Decision, Program};
 use strait_kernel::dump::{self, Dump, DumpError};
 use strait_kernel::task::{self, Capabilities, Mode, Task, TaskError};
 
@@ -22,6 +25,12 @@ use crate::gate;
 use crate::launch::reason;
 use crate::listeners::Listeners;
 use crate::verdict::Gate;
+
+pub use held::Held;
+pub use known::{CAPABILITIES, names as capability_names};
+pub use known::{Known, Registry, decisions_of_profile, digest, docker_capabilities};
+pub use machine::{Machine, Missed, Status, Stops};
+pub use summary::{Calls, Case, Conditional, Summary};
 
 /// How far threads are looked into.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,6 +49,12 @@ pub enum InspectError {
     /// There is no such process, or it ended meanwhile.
     #[error("there is no process {pid}, or it ended while it was inspected")]
     Gone {
+        /// The process id.
+        pid: Pid,
+    },
+    /// It has ended, and another process has its id now.
+    #[error("process {pid} ended while it was inspected, and another has its id now")]
+    Reused {
         /// The process id.
         pid: Pid,
     },
@@ -70,16 +85,22 @@ pub struct Process {
     /// The process id.
     #[serde(serialize_with = "as_number")]
     pub pid: Pid,
+    /// Its id in the innermost pid namespace that it is in, if that is not ours.
+    #[serde(serialize_with = "as_number_if_any", skip_serializing_if = "Option::is_none")]
+    pub inner_pid: Option<Pid>,
     /// When it was started, in clock ticks since boot.
     pub started: u64,
     /// The name of its first thread.
     pub name: String,
     /// Its effective user id.
     pub user: u32,
+    /// What there is to say of it as a whole.
+    pub status: Status,
     /// Its threads, by id.
     pub threads: Vec<Thread>,
     /// The different stacks of filters that they have; threads refer to them by index.
-    pub stacks: Vec<Stack>,
+    #[serde(serialize_with = "as_stacks")]
+    pub stacks: Vec<Arc<Stack>>,
     /// What a person should look at.
     pub alarms: Vec<Alarm>,
 }
@@ -124,19 +145,54 @@ pub enum Reading {
     },
     /// They were not to be read, as nothing was to be stopped.
     NotAsked,
-    /// The thread has ended and makes no call any more.
+    /// The thread has ended and makes no call any more: a zombie.
     Ended,
-    /// They could not be read.
+    /// A thread of the kernel, which no filter is for.
+    Kernel,
+    /// They could not be read, as somebody else traces the thread.
+    Traced {
+        /// Who.
+        #[serde(serialize_with = "as_number")]
+        tracer: Pid,
+    },
+    /// They could not be read, as the thread did not stop: it waits where no signal reaches it
+    /// (state D). It was let go.
+    NotStopping {
+        /// For how long it was waited.
+        #[serde(serialize_with = "as_micros", rename = "waitedMicroseconds")]
+        waited: Duration,
+    },
+    /// They could not be read: not by us, or not at all.
     Failed {
         /// Why, for a person to read.
         reason: String,
     },
 }
 
+impl Reading {
+    /// Why nothing is known of the thread's filters, if that is so.
+    pub fn unknown(&self) -> Option<String> {
+        match self {
+            Reading::Read { .. } | Reading::Ended | Reading::Kernel => None,
+            Reading::NotAsked => Some("its filters were not to be read".to_owned()),
+            Reading::Traced { tracer } => {
+                Some(format!("process {tracer} traces it, and there can be only one tracer"))
+            }
+            Reading::NotStopping { waited } => Some(format!(
+                "it did not stop within {} ms: it waits in the kernel (state D)",
+                waited.as_millis()
+            )),
+            Reading::Failed { reason } => Some(reason.clone()),
+        }
+    }
+}
+
 /// A stack of filters and what it decides.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Stack {
+    /// The SHA-256 of the digests of its filters, in hexadecimal: equal for equal stacks.
+    pub sha256: String,
     /// The filters, the oldest first; none for a thread that is not confined.
     pub filters: Vec<Filter>,
     /// What it decides, per arch of which anything passes.
@@ -158,23 +214,13 @@ pub struct Filter {
     pub instructions: usize,
     /// The SHA-256 of its instructions as the kernel holds them, in hexadecimal.
     pub sha256: String,
+    /// The SHA-256 of what it decides by itself, if that is known ([`digest`]).
+    pub decision: Option<String>,
+    /// What it is, if it is one of those that are known by what they decide.
+    pub known: Option<Known>,
     /// The filter.
     #[serde(skip)]
-    pub program: Program,
-}
-
-/// How many of the known calls of an arch pass.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Summary {
-    /// The arch.
-    pub arch: String,
-    /// Calls that pass whatever their arguments.
-    pub allowed: usize,
-    /// Calls that pass or not by their arguments.
-    pub conditional: usize,
-    /// Calls that never pass.
-    pub denied: usize,
+    pub program: Arc<Program>,
 }
 
 /// What a person should look at.
@@ -191,17 +237,32 @@ pub enum Alarm {
 }
 
 /// Inspects processes, and remembers what stacks of filters decide.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Inspector {
     depth: Depth,
-    decided: HashMap<Vec<Program>, Stack>,
+    /// How long a thread is given to stop that sleeps where no signal reaches it.
+    patience: Duration,
+    decided: HashMap<Vec<Program>, Arc<Stack>>,
     listeners: Option<Listeners>,
+    registry: Registry,
+}
+
+impl Default for Inspector {
+    fn default() -> Inspector {
+        Inspector::new(Depth::default())
+    }
 }
 
 impl Inspector {
     /// An inspector that looks this far.
     pub fn new(depth: Depth) -> Inspector {
-        Inspector { depth, ..Inspector::default() }
+        Inspector {
+            depth,
+            patience: dump::PATIENCE,
+            decided: HashMap::new(),
+            listeners: None,
+            registry: Registry::new(),
+        }
     }
 
     /// Who holds listeners; looked up once, when it is first asked for.
@@ -216,16 +277,17 @@ impl Inspector {
     /// # Errors
     /// If there is no such process, or it ends before it is done.
     pub fn inspect(&mut self, pid: Pid) -> Result<Process, InspectError> {
-        // The descriptor keeps the id from being another process's: as long as the process that
-        // it stands for lives, nobody else has it.
-        let _held = match pidfd_open(pid, PidfdFlags::empty()) {
-            Ok(pidfd) => pidfd,
-            Err(Errno::SRCH) => return Err(InspectError::Gone { pid }),
-            Err(Errno::INVAL | Errno::NOENT) => return Err(InspectError::Thread { pid }),
-            Err(errno) => return Err(InspectError::Os { pid, source: errno.into() }),
-        };
+        self.inspect_held(&Held::new(pid)?)
+    }
+
+    /// The same of a process that was held on to before.
+    ///
+    /// # Errors
+    /// If it ends before it is done, and whether another process has its id by then.
+    pub fn inspect_held(&mut self, held: &Held) -> Result<Process, InspectError> {
+        let pid = held.pid();
         let first = read_task(pid, pid)?.ok_or(InspectError::Gone { pid })?;
-        let mut stacks: Vec<(Vec<Program>, Stack)> = Vec::new();
+        let mut stacks: Vec<Arc<Stack>> = Vec::new();
         let mut threads: BTreeMap<i32, Thread> = BTreeMap::new();
         // A thread that starts while others are read has what its creator had, but is to be seen;
         // a process that starts threads faster than they can be read is read this often.
@@ -234,7 +296,7 @@ impl Inspector {
                 Ok(now) => {
                     now.into_iter().filter(|tid| !threads.contains_key(&tid.as_raw_pid())).collect()
                 }
-                Err(TaskError::Gone { .. }) => return Err(InspectError::Gone { pid }),
+                Err(TaskError::Gone { .. }) => break,
                 Err(error) => return Err(InspectError::Task(error)),
             };
             if new.is_empty() {
@@ -244,15 +306,12 @@ impl Inspector {
                 threads.insert(thread.tid.as_raw_pid(), thread);
             }
         }
-        match read_task(pid, pid)? {
-            Some(now) if now.started == first.started => {}
-            _ => return Err(InspectError::Gone { pid }),
-        }
+        held.check()?;
         let threads: Vec<Thread> = threads.into_values().collect();
-        let stacks = stacks.into_iter().map(|(_, stack)| stack).collect();
         let alarms = differing(&threads);
-        let Task { name, user, started, .. } = first;
-        Ok(Process { pid, started, name, user, threads, stacks, alarms })
+        let Task { name, user, started, inner, kernel, .. } = first;
+        let status = Status::of(&threads, kernel, !alarms.is_empty());
+        Ok(Process { pid, inner_pid: inner, started, name, user, status, threads, stacks, alarms })
     }
 
     /// Reads some threads of a process; those that have gone are left out.
@@ -260,7 +319,7 @@ impl Inspector {
         &mut self,
         pid: Pid,
         threads: &[Pid],
-        stacks: &mut Vec<(Vec<Program>, Stack)>,
+        stacks: &mut Vec<Arc<Stack>>,
     ) -> Result<Vec<Thread>, InspectError> {
         let mut tasks = Vec::with_capacity(threads.len());
         for &tid in threads {
@@ -269,19 +328,31 @@ impl Inspector {
         let stop = |task: &Task| {
             self.depth == Depth::Filters && task.mode == Mode::Filter && !task.is_zombie()
         };
-        let to_dump: Vec<Pid> =
-            tasks.iter().filter(|task| stop(task)).map(|task| task.thread).collect();
-        let mut dumps: HashMap<Pid, Result<Dump, DumpError>> =
-            to_dump.iter().copied().zip(dump::filters_of(&to_dump)).collect();
+        // Those that sleep where no signal reaches them come last, and may get less time: there may
+        // be many of them, and most will not stop.
+        let (stuck, others): (Vec<&Task>, Vec<&Task>) =
+            tasks.iter().filter(|task| stop(task)).partition(|task| task.state == 'D');
+        let mut dumps: HashMap<Pid, Result<Dump, DumpError>> = HashMap::new();
+        for (tasks, patience) in [(others, dump::PATIENCE), (stuck, self.patience)] {
+            let threads: Vec<Pid> = tasks.iter().map(|task| task.thread).collect();
+            let read = dump::filters_of(&threads, patience);
+            dumps.extend(threads.into_iter().zip(read));
+        }
         let mut read = Vec::with_capacity(tasks.len());
         for task in tasks {
             let reading = match (task.mode, dumps.remove(&task.thread)) {
                 _ if task.is_zombie() => Reading::Ended,
+                _ if task.kernel => Reading::Kernel,
                 (_, Some(Ok(Dump { filters, stopped }))) => {
+                    self.registry.resolve_for(task.capabilities.bounding);
                     Reading::Read { stack: self.stack(filters, stacks), stopped }
                 }
                 (_, Some(Err(DumpError::Gone { .. }))) => continue,
                 (_, Some(Err(DumpError::Zombie { .. }))) => Reading::Ended,
+                (_, Some(Err(DumpError::Traced { tracer, .. }))) => Reading::Traced { tracer },
+                (_, Some(Err(DumpError::NotStopping { waited, .. }))) => {
+                    Reading::NotStopping { waited }
+                }
                 (_, Some(Err(error))) => Reading::Failed { reason: reason(&error) },
                 (Mode::Disabled, None) => {
                     Reading::Read { stack: self.stack(Vec::new(), stacks), stopped: Duration::ZERO }
@@ -306,40 +377,35 @@ impl Inspector {
     }
 
     /// The index of a stack among those of the process that is inspected.
-    fn stack(&mut self, filters: Vec<Program>, stacks: &mut Vec<(Vec<Program>, Stack)>) -> usize {
-        if let Some(known) = stacks.iter().position(|(programs, _)| *programs == filters) {
-            return known;
-        }
+    fn stack(&mut self, filters: Vec<Program>, stacks: &mut Vec<Arc<Stack>>) -> usize {
         let stack = match self.decided.get(&filters) {
-            Some(stack) => stack.clone(),
+            Some(stack) => Arc::clone(stack),
             None => {
-                let stack = self.decide(&filters);
-                self.decided.insert(filters.clone(), stack.clone());
+                let stack = Arc::new(self.decide(&filters));
+                self.decided.insert(filters, Arc::clone(&stack));
                 stack
             }
         };
-        stacks.push((filters, stack));
+        if let Some(known) = stacks.iter().position(|known| Arc::ptr_eq(known, &stack)) {
+            return known;
+        }
+        stacks.push(stack);
         stacks.len() - 1
     }
 
     fn decide(&mut self, programs: &[Program]) -> Stack {
-        let filters = programs.iter().map(Filter::new).collect();
-        match Decision::of_stack(programs) {
-            Ok(decision) => Stack {
-                filters,
-                summary: summarise(&decision),
-                undecided: None,
-                gate: matches!(gate::find(&decision), Ok(Some(_)))
-                    .then(|| Gate::from_listeners(self.listeners().clone())),
-                decision: Some(Arc::new(decision)),
-            },
-            Err(undecided) => Stack {
-                filters,
-                summary: Vec::new(),
-                undecided: Some(undecided.to_string()),
-                gate: None,
-                decision: None,
-            },
+        let filters: Vec<Filter> =
+            programs.iter().map(|program| Filter::new(program, &self.registry)).collect();
+        let digests: String = filters.iter().map(|filter| filter.sha256.as_str()).collect();
+        let decision = Decision::of_stack(programs);
+        Stack {
+            sha256: known::hexadecimal(digests.as_bytes()),
+            filters,
+            summary: decision.as_ref().map(summary::summaries).unwrap_or_default(),
+            undecided: decision.as_ref().err().map(ToString::to_string),
+            gate: matches!(decision.as_ref().map(gate::find), Ok(Ok(Some(_))))
+                .then(|| Gate::from_listeners(self.listeners().clone())),
+            decision: decision.ok().map(Arc::new),
         }
     }
 }
@@ -348,19 +414,21 @@ impl Process {
     /// The stack that a thread has, if it was read.
     pub fn stack_of(&self, thread: &Thread) -> Option<&Stack> {
         match thread.reading {
-            Reading::Read { stack, .. } => self.stacks.get(stack),
+            Reading::Read { stack, .. } => self.stacks.get(stack).map(Arc::as_ref),
             _ => None,
         }
     }
 }
 
 impl Filter {
-    fn new(program: &Program) -> Filter {
-        let digest = Sha256::digest(program.to_bytes());
+    fn new(program: &Program, registry: &Registry) -> Filter {
+        let decision = Decision::of(program).ok().map(|decision| digest(&decision));
         Filter {
             instructions: program.insns().len(),
-            sha256: digest.iter().map(|byte| format!("{byte:02x}")).collect(),
-            program: program.clone(),
+            sha256: known::hexadecimal(&program.to_bytes()),
+            known: decision.as_deref().and_then(|digest| registry.find(digest)).cloned(),
+            decision,
+            program: Arc::new(program.clone()),
         }
     }
 }
@@ -377,44 +445,40 @@ fn read_task(pid: Pid, tid: Pid) -> Result<Option<Task>, InspectError> {
     }
 }
 
-/// How many calls of each arch pass, for arches of which any does.
-fn summarise(decision: &Decision) -> Vec<Summary> {
-    let summary = |arch: Arch| {
-        let mut summary =
-            Summary { arch: arch.name().to_owned(), allowed: 0, conditional: 0, denied: 0 };
-        for nr in Syscall::all().filter_map(|call| call.number(arch)) {
-            let actions = decision.answer(arch.audit_arch(), nr).actions();
-            let pass = actions.iter().filter(|action| Action::lets_pass(**action)).count();
-            match pass {
-                0 => summary.denied += 1,
-                all if all == actions.len() => summary.allowed += 1,
-                _ => summary.conditional += 1,
-            }
-        }
-        summary
-    };
-    let all = Arch::ALL.iter().copied().map(summary);
-    all.filter(|summary| summary.allowed + summary.conditional > 0).collect()
-}
-
 /// The alarm that threads differ, if those that still run do.
 fn differing(threads: &[Thread]) -> Vec<Alarm> {
-    let mut groups: BTreeMap<(Mode, Option<usize>, Option<u32>), Vec<Pid>> = BTreeMap::new();
-    for thread in threads {
-        let stack = match thread.reading {
-            Reading::Ended => continue,
-            Reading::Read { stack, .. } => Some(stack),
-            _ => None,
+    let mut groups: Vec<(&Thread, Vec<Pid>)> = Vec::new();
+    // Those whose filters are known come first: another may be like one of them.
+    let (read, unread): (Vec<&Thread>, Vec<&Thread>) = threads
+        .iter()
+        .filter(|thread| thread.reading != Reading::Ended)
+        .partition(|thread| matches!(thread.reading, Reading::Read { .. }));
+    for thread in read.into_iter().chain(unread) {
+        let alike = |first: &Thread| {
+            let same_stack = match (&first.reading, &thread.reading) {
+                (Reading::Read { stack, .. }, Reading::Read { stack: other, .. }) => stack == other,
+                // Not known to differ.
+                _ => true,
+            };
+            same_stack && (first.mode, first.filters) == (thread.mode, thread.filters)
         };
-        match groups.entry((thread.mode, stack, thread.filters)) {
-            Entry::Vacant(entry) => drop(entry.insert(vec![thread.tid])),
-            Entry::Occupied(mut entry) => entry.get_mut().push(thread.tid),
+        match groups.iter_mut().find(|(first, _)| alike(first)) {
+            Some((_, group)) => group.push(thread.tid),
+            None => groups.push((thread, vec![thread.tid])),
         }
     }
-    let mut groups: Vec<Vec<Pid>> = groups.into_values().collect();
-    // Ordered by size; the sort is stable, so groups of one size stay in the order of the map.
+    let mut groups: Vec<Vec<Pid>> = groups.into_iter().map(|(_, group)| group).collect();
+    // The sort is stable, so groups of one size stay in the order of their first threads.
     groups.sort_by_key(|group| std::cmp::Reverse(group.len()));
     if groups.len() > 1 { vec![Alarm::ThreadsDiffer { groups }] } else { Vec::new() }
+}
+
+fn as_number_if_any<S: Serializer>(pid: &Option<Pid>, serializer: S) -> Result<S::Ok, S::Error> {
+    pid.map(Pid::as_raw_pid).serialize(serializer)
+}
+
+fn as_stacks<S: Serializer>(stacks: &[Arc<Stack>], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(stacks.iter().map(Arc::as_ref))
 }
 
 pub(crate) fn as_number<S: Serializer>(pid: &Pid, serializer: S) -> Result<S::Ok, S::Error> {

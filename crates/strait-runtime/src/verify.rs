@@ -85,11 +85,7 @@ pub fn verify(
         judged.push(Judged { threads, judgement });
     }
     for thread in &process.threads {
-        let unknown = match &thread.reading {
-            Reading::Read { .. } | Reading::Ended => continue,
-            Reading::NotAsked => "its filters were not to be read".to_owned(),
-            Reading::Failed { reason } => reason.clone(),
-        };
+        let Some(unknown) = thread.reading.unknown() else { continue };
         judged
             .push(Judged { threads: vec![thread.tid], judgement: Judgement::Unknown { unknown } });
     }

@@ -16,7 +16,7 @@ use strait_kernel::seccomp::LoadOptions;
 use strait_kernel::task::{CAP_SYS_ADMIN, Mode, Task};
 use strait_policy::Rules;
 use strait_policy::rules::Table;
-use strait_runtime::inspect::{Alarm, Depth, InspectError, Inspector, Reading};
+use strait_runtime::inspect::{Alarm, Depth, Held, InspectError, Inspector, Reading, Status};
 use strait_runtime::launch::Enforcement;
 use strait_runtime::listeners::Listeners;
 use strait_runtime::verdict::{Intent, Verdict};
@@ -206,6 +206,44 @@ fn threads_that_come_and_go_are_no_alarm() {
 }
 
 #[test]
+fn who_has_the_id_of_a_process_that_ended_is_not_taken_for_it() {
+    let sleep = || std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+    let mut first = sleep();
+    let pid = Pid::from_child(&first);
+    let held = Held::new(pid).unwrap();
+    assert_eq!(held.pid(), pid);
+    held.check().unwrap();
+    let end = |mut child: std::process::Child| {
+        child.kill().unwrap();
+        child.wait().unwrap();
+    };
+    first.kill().unwrap();
+    first.wait().unwrap();
+    assert!(matches!(held.check(), Err(InspectError::Gone { .. } | InspectError::Reused { .. })));
+
+    // The next process gets the id after this one, if nobody else is faster.
+    let last = std::path::Path::new("/proc/sys/kernel/ns_last_pid");
+    let again = (0..500).find_map(|_| {
+        std::fs::write(last, (pid.as_raw_pid() - 1).to_string()).ok()?;
+        let child = sleep();
+        if Pid::from_child(&child) == pid {
+            return Some(child);
+        }
+        end(child);
+        None
+    });
+    let Some(again) = again else {
+        let reason = "no process could be given an id of choice";
+        return strait_testkit::skip("who_has_the_id_of_a_process_that_ended", reason);
+    };
+    let inspected = Inspector::default().inspect_held(&held);
+    assert!(matches!(inspected, Err(InspectError::Reused { .. })), "{inspected:?}");
+    let other = Inspector::new(Depth::Status).inspect(pid).unwrap();
+    assert_eq!((other.name.as_str(), other.status), ("sleep", Status::Unconfined));
+    end(again);
+}
+
+#[test]
 fn what_is_no_living_process_is_told() {
     let pid = |raw| Pid::from_raw(raw).unwrap();
     let mut inspector = Inspector::default();
@@ -232,7 +270,9 @@ fn what_is_no_living_process_is_told() {
 
     match Task::read(pid(2), pid(2)) {
         Ok(task) if task.kernel => {
-            assert_eq!(inspector.inspect(pid(2)).unwrap().threads[0].mode, Mode::Disabled);
+            let process = inspector.inspect(pid(2)).unwrap();
+            assert_eq!(process.status, Status::Kernel);
+            assert_eq!(process.threads[0].reading, Reading::Kernel);
         }
         _ => eprintln!("SKIP a kernel thread: this pid namespace shows none"),
     }

@@ -6,6 +6,7 @@
 //! - `churn`: starts a thread that starts threads that end at once, for ever
 //! - `spin`: a thread that never sleeps
 //! - `fork-zombie`: a child that ends and is not waited for; prints `zombie PID`
+//! - `fork N`: starts N children with one thread each that stay as long as this process
 //! - `vfork`: prints `vfork` and waits, uninterruptibly (state D), for a child that never execs
 //! - `exec PATH`: execs it; on failure prints `exec: ERRNO` and goes on
 //! - `exec-with A B PATH`: the same, with these words in the fifth and sixth argument registers
@@ -15,6 +16,7 @@
 //! - `hold-listener`: loads a filter that notifies number 1500, and keeps the listener
 //! - `drop-listener`: the same, and closes the listener
 //! - `note-mode FILE`: appends the `Seccomp:` line of `/proc/self/status` to the file
+//! - `pid`: prints `pid PID`
 //! - `ready`: prints `ready`
 //! - `wait`: waits until standard input ends
 //! - `exit STATUS`
@@ -69,6 +71,7 @@ fn main() {
                     pid => say(&format!("zombie {pid}")),
                 }
             }
+            "fork" => (0..argument().parse().unwrap()).for_each(|_| fork()),
             "vfork" => {
                 say("vfork");
                 vfork();
@@ -109,6 +112,7 @@ fn main() {
                 let mut file = std::fs::File::options().append(true).open(argument()).unwrap();
                 file.write_all(format!("{mode}\n").as_bytes()).unwrap();
             }
+            "pid" => say(&format!("pid {}", std::process::id())),
             "ready" => say("ready"),
             "wait" => drop(io::stdin().read_to_end(&mut Vec::new())),
             "exit" => std::process::exit(argument().parse().unwrap()),
@@ -126,6 +130,19 @@ fn say(line: &str) {
 fn stay() -> ! {
     loop {
         thread::sleep(Duration::from_secs(3600));
+    }
+}
+
+/// A child that stays until this process ends.
+fn fork() {
+    // SAFETY: the child makes calls without pointers alone.
+    if unsafe { libc::fork() } == 0 {
+        // SAFETY: no pointers.
+        unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+        loop {
+            // SAFETY: no pointers.
+            unsafe { libc::pause() };
+        }
     }
 }
 

@@ -1,0 +1,376 @@
+//! Known decisions, against the real things: each that this machine has must be recognised by the
+//! row of `known.tsv` that is for it. With `STRAIT_BLESS` set, the rows of what the machine has are
+//! written anew and the others are kept.
+//!
+//! `STRAIT_PROFILES` names a folder with profiles as their projects publish them:
+//! `moby-default.json` (moby/profiles, seccomp/default.json) and `containers-common.json`
+//! (containers/common, pkg/seccomp/seccomp.json).
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+use std::{env, fs, thread};
+
+use rustix::process::Pid;
+use strait_abi::{Arch, KernelVersion};
+use strait_bpf::Decision;
+use strait_kernel::task::{CAP_SYS_ADMIN, Mode, Task};
+use strait_runtime::inspect::{
+    CAPABILITIES, Inspector, Registry, Status, decisions_of_profile, docker_capabilities,
+};
+use strait_testkit::{effort, skip};
+
+/// A digest, what it is of, in detail, and how that is known.
+type Row = (String, [String; 3]);
+
+const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/inspect/known.tsv");
+
+const HEADING: &str = "\
+# Decisions that are known: SHA-256 of the decision, what it is, in detail, how that is known.
+# Written and checked by `STRAIT_BLESS=1 cargo test -p strait-runtime --test known`.
+";
+
+/// Holds the rows against the file, or writes them into it.
+fn hold(test: &str, rows: &[Row]) {
+    if env::var_os("STRAIT_BLESS").is_none() {
+        let registry = Registry::new();
+        for (digest, [name, detail, _]) in rows {
+            let known = registry.find(digest);
+            assert!(known.is_some(), "{test}: {name}, {detail}: {digest} is in no row; bless it");
+        }
+        return;
+    }
+    let text = fs::read_to_string(FILE).unwrap();
+    let mut all: BTreeMap<(String, String), String> = BTreeMap::new();
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        let (digest, rest) = line.split_once('\t').unwrap();
+        // A row of one that is written anew goes.
+        if rows.iter().any(|(_, row)| rest == row.join("\t")) {
+            continue;
+        }
+        all.insert((rest.to_owned(), digest.to_owned()), digest.to_owned());
+    }
+    for (digest, row) in rows {
+        // One decision has one row: the first that was found.
+        if !all.values().any(|known| known == digest) {
+            all.insert((row.join("\t"), digest.clone()), digest.clone());
+        }
+    }
+    let mut file = fs::File::create(FILE).unwrap();
+    file.write_all(HEADING.as_bytes()).unwrap();
+    for ((rest, digest), _) in all {
+        writeln!(file, "{digest}\t{rest}").unwrap();
+    }
+}
+
+/// How many of many rows are held against the file: all when they are written.
+fn limit(rows: usize) -> usize {
+    if env::var_os("STRAIT_BLESS").is_some() { usize::MAX } else { effort(rows) }
+}
+
+/// The sets of capabilities for which profiles are resolved, each with its name.
+fn capability_sets() -> Vec<(u64, String)> {
+    let docker = docker_capabilities();
+    let all = (1 << CAPABILITIES.len()) - 1;
+    let mut sets = vec![
+        (docker, "Docker's default capabilities".to_owned()),
+        (0, "no capabilities".to_owned()),
+        (all, "all capabilities".to_owned()),
+    ];
+    for (bit, name) in CAPABILITIES.iter().enumerate() {
+        if docker >> bit & 1 == 0 {
+            sets.push((docker | 1 << bit, format!("Docker's default capabilities and {name}")));
+        }
+    }
+    sets
+}
+
+#[test]
+fn profiles_of_container_engines_are_known_for_the_usual_capabilities() {
+    let folder = env::var_os("STRAIT_PROFILES").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/profiles"),
+        PathBuf::from,
+    );
+    let profiles = [
+        ("Docker's default profile", "moby-default.json", "moby/profiles seccomp/default.json"),
+        (
+            "Podman's default profile",
+            "containers-common.json",
+            "containers/common pkg/seccomp/seccomp.json",
+        ),
+    ];
+    for (name, file, source) in profiles {
+        let Ok(text) = fs::read_to_string(folder.join(file)) else {
+            skip("profiles_of_container_engines", &format!("STRAIT_PROFILES has no {file}"));
+            continue;
+        };
+        let mut rows: Vec<Row> = Vec::new();
+        for (capabilities, set) in capability_sets().into_iter().take(limit(3)) {
+            let decisions =
+                decisions_of_profile(&text, Arch::X86_64, KernelVersion::new(6, 18), capabilities);
+            assert!(!decisions.is_empty());
+            for (digest, how) in decisions {
+                let row = [name.to_owned(), format!("{set}, {how}"), source.to_owned()];
+                if !rows.iter().any(|(known, _)| *known == digest) {
+                    rows.push((digest, row));
+                }
+            }
+        }
+        hold("profiles_of_container_engines", &rows);
+    }
+}
+
+fn can_inspect(test: &str) -> bool {
+    let own = rustix::process::getpid();
+    let task = Task::read(own, own).unwrap();
+    let can = task.capabilities.has_effective(CAP_SYS_ADMIN) && task.mode == Mode::Disabled;
+    if !can {
+        skip(test, "needs CAP_SYS_ADMIN and no filter of its own");
+    }
+    can
+}
+
+/// Ends with the test.
+struct Server(Child);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let below = descendants(self.0.id());
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+        for pid in below {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        }
+    }
+}
+
+/// The processes below another, as `/proc` shows them now.
+fn descendants(pid: u32) -> Vec<Pid> {
+    let mut found = Vec::new();
+    let mut todo = vec![pid];
+    while let Some(pid) = todo.pop() {
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+        for child in children.unwrap_or_default().split_whitespace() {
+            let child: u32 = child.parse().unwrap();
+            found.extend(i32::try_from(child).ok().and_then(Pid::from_raw));
+            todo.push(child);
+        }
+    }
+    found
+}
+
+#[test]
+fn the_sandbox_of_opensshs_pre_auth_process_is_known() {
+    let test = "the_sandbox_of_opensshs_pre_auth_process";
+    if !can_inspect(test) {
+        return;
+    }
+    let (sshd, keygen) = ("/usr/sbin/sshd", "/usr/bin/ssh-keygen");
+    if !Path::new(sshd).exists() || !Path::new(keygen).exists() {
+        return skip(test, "openssh-server is not installed");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let key = dir.path().join("key");
+    let made =
+        Command::new(keygen).args(["-q", "-N", "", "-t", "ed25519", "-f"]).arg(&key).status();
+    assert!(made.unwrap().success());
+    fs::create_dir_all("/run/sshd").unwrap();
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let server = Command::new(sshd)
+        .args(["-D", "-e", "-f", "/dev/null", "-o", "PidFile=none", "-o", "UsePAM=no"])
+        .args(["-o", &format!("ListenAddress=127.0.0.1:{port}")])
+        .arg("-h")
+        .arg(&key)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut server = Server(server);
+    let mut said = BufReader::new(server.0.stderr.take().unwrap()).lines();
+    let listens = said.by_ref().map_while(Result::ok).any(|line| line.contains("listening on"));
+    assert!(listens, "sshd listens");
+    let mut client = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    // It waits for the client's key exchange, in its sandbox by then.
+    client.write_all(b"SSH-2.0-test\r\n").unwrap();
+    client.read_exact(&mut [0; 4]).unwrap();
+    let mut inspector = Inspector::default();
+    let sandboxed = (0..500).find_map(|_| {
+        thread::sleep(Duration::from_millis(10));
+        let pids = descendants(server.0.id());
+        let mut processes = pids.into_iter().filter_map(|pid| inspector.inspect(pid).ok());
+        processes.find(|process| process.status == Status::Filtered)
+    });
+    let process = sandboxed.expect("the pre-auth process is filtered");
+    let [filter] = &process.stacks[0].filters[..] else { panic!("{:?}", process.stacks) };
+    let version = Command::new(sshd).arg("-V").output().unwrap().stderr;
+    let version = String::from_utf8_lossy(&version);
+    let version =
+        version.split([',', ' ']).find(|word| word.starts_with("OpenSSH_")).unwrap_or("OpenSSH");
+    let row = (
+        filter.decision.clone().unwrap(),
+        [
+            "OpenSSH's pre-auth sandbox".to_owned(),
+            format!("{version}, {}", Arch::NATIVE.unwrap()),
+            "read from the sandboxed process of Debian's openssh-server".to_owned(),
+        ],
+    );
+    hold(test, &[row]);
+    if env::var_os("STRAIT_BLESS").is_none() {
+        assert_eq!(filter.known.as_ref().unwrap().name, "OpenSSH's pre-auth sandbox");
+    }
+}
+
+#[test]
+fn the_sandbox_of_chromiums_renderers_is_known() {
+    let test = "the_sandbox_of_chromiums_renderers";
+    if !can_inspect(test) {
+        return;
+    }
+    let Some(program) = ["/usr/bin/chromium-headless-shell", "/usr/bin/chromium"]
+        .into_iter()
+        .find(|program| Path::new(program).exists())
+    else {
+        return skip(test, "neither chromium-headless-shell nor chromium is installed");
+    };
+    let home = tempfile::tempdir().unwrap();
+    // Its sandbox is not for root.
+    let nobody = 65534;
+    std::os::unix::fs::chown(home.path(), Some(nobody), Some(nobody)).unwrap();
+    let browser = Command::new("setpriv")
+        .args(["--reuid=65534", "--regid=65534", "--clear-groups", "--pdeathsig", "KILL", program])
+        .args(["--headless", "--no-first-run", "--remote-debugging-port=0", "about:blank"])
+        .current_dir(home.path())
+        .env("HOME", home.path())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let browser = Server(browser);
+    let renderer = |pid: &Pid| {
+        let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&words).contains("--type=renderer")
+    };
+    let mut inspector = Inspector::default();
+    let found = (0..1500).find_map(|_| {
+        thread::sleep(Duration::from_millis(20));
+        let renderers = descendants(browser.0.id()).into_iter().filter(renderer);
+        let mut processes = renderers.filter_map(|pid| inspector.inspect(pid).ok());
+        processes.find(|process| process.status == Status::Filtered)
+    });
+    let Some(process) = found else {
+        return skip(test, "no renderer with a filter: perhaps unprivileged namespaces are off");
+    };
+    let [filter] = &process.stacks[0].filters[..] else { panic!("{:?}", process.stacks) };
+    let version = Command::new(program).arg("--version").env("HOME", home.path()).output();
+    let version = String::from_utf8_lossy(&version.unwrap().stdout).into_owned();
+    let version = version.split_whitespace().find(|word| word.contains('.')).unwrap_or_default();
+    let row = (
+        filter.decision.clone().unwrap(),
+        [
+            "Chromium's renderer sandbox".to_owned(),
+            format!("version {version}, {}", Arch::NATIVE.unwrap()),
+            "read from a renderer of Debian's chromium-headless-shell".to_owned(),
+        ],
+    );
+    if env::var_os("STRAIT_BLESS").is_none() && filter.known.is_none() {
+        // Its filter changes with its version, and Debian follows those.
+        return skip(test, &format!("Chromium {version} has no row; the browser is newer"));
+    }
+    hold(test, &[row]);
+}
+
+/// The groups of calls that this systemd knows, with their members; groups within are resolved.
+fn systemd_groups() -> Option<BTreeMap<String, Vec<String>>> {
+    let output = Command::new("systemd-analyze").args(["syscall-filter", "--no-pager"]).output();
+    let text = String::from_utf8(output.ok()?.stdout).ok()?;
+    let mut groups: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut group = String::new();
+    for line in text.lines() {
+        let word = line.trim();
+        if word.is_empty() || word.starts_with('#') {
+            continue;
+        }
+        if line.starts_with('@') {
+            group = word.to_owned();
+            groups.entry(group.clone()).or_default();
+        } else {
+            groups.entry(group.clone()).or_default().push(word.to_owned());
+        }
+    }
+    let mut resolved = groups.clone();
+    for members in resolved.values_mut() {
+        while let Some(at) = members.iter().position(|member| member.starts_with('@')) {
+            let inner = members.remove(at);
+            members.extend(groups.get(&inner)?.iter().cloned());
+        }
+    }
+    (!resolved.is_empty()).then_some(resolved)
+}
+
+#[test]
+fn the_groups_of_systemd_are_known() {
+    let test = "the_groups_of_systemd";
+    let Some(groups) = systemd_groups() else {
+        return skip(test, "there is no systemd-analyze");
+    };
+    let compiler =
+        PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("systemd-{}", std::process::id()));
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/systemd.c");
+    let mut built = Command::new("cc");
+    let built =
+        built.arg("-o").arg(&compiler).args([source, "-lseccomp"]).stderr(Stdio::null()).status();
+    if !built.is_ok_and(|status| status.success()) {
+        return skip(test, "no C compiler, or no libseccomp to link");
+    }
+    let version = Command::new("systemd-analyze").arg("--version").output().unwrap().stdout;
+    let version = String::from_utf8(version).unwrap();
+    let version: Vec<&str> = version.split_whitespace().take(2).collect();
+    let source = format!(
+        "groups of systemd-analyze syscall-filter ({}), compiled as seccomp-util.c does",
+        version.join(" ")
+    );
+    let (allow, eperm, kill) = ("7fff0000", "50001", "80000000");
+    let mut rows: Vec<Row> = Vec::new();
+    for (group, members) in groups.iter().take(limit(6)) {
+        for arch in ["x86_64", "x32", "x86"] {
+            // What an allow-list always has besides.
+            let always = groups["@default"].iter();
+            let listed: Vec<&str> = always.chain(members).map(String::as_str).collect();
+            let denied: Vec<&str> = members.iter().map(String::as_str).collect();
+            let spellings = [
+                (format!("SystemCallFilter=~{group} (EPERM)"), allow, eperm, &denied),
+                (format!("SystemCallFilter=~{group} (kill)"), allow, kill, &denied),
+                (format!("SystemCallFilter={group} (EPERM)"), eperm, allow, &listed),
+                (format!("SystemCallFilter={group} (kill)"), kill, allow, &listed),
+            ];
+            for (directive, default, action, names) in spellings {
+                let mut output = Command::new(&compiler);
+                let output = output.args([arch, default, action]).args(names).output().unwrap();
+                assert!(output.status.success(), "{directive} on {arch}");
+                let program = strait_bpf::Program::from_bytes(&output.stdout).unwrap();
+                let digest = strait_runtime::inspect::digest(&Decision::of(&program).unwrap());
+                let row = ["systemd's ".to_owned() + &directive, arch.to_owned(), source.clone()];
+                if !rows.iter().any(|(known, _)| *known == digest) {
+                    rows.push((digest, row));
+                }
+            }
+        }
+    }
+    let _ = fs::remove_file(compiler);
+    hold(test, &rows);
+}
+
+#[test]
+fn one_call_more_is_another_decision() {
+    let decision = |denied: &str| {
+        let text =
+            format!("ld [0]\njeq #{denied}, no, yes\nyes: ret #0x7fff0000\nno: ret #0x50001");
+        let program = strait_bpf::Program::assemble(&text).unwrap();
+        strait_runtime::inspect::digest(&Decision::of(&program).unwrap())
+    };
+    assert_eq!(decision("3"), decision("3"));
+    assert_ne!(decision("3"), decision("4"));
+}
