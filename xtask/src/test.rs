@@ -13,7 +13,9 @@ use crate::{cargo, root, succeed};
 const PACKAGES: &[(&str, &str)] = &[
     ("binutils", "/usr/bin/as"),
     ("bubblewrap", "/usr/bin/bwrap"),
+    ("busybox-static", "/bin/busybox"),
     ("clang", "/usr/bin/clang"),
+    ("crun", "/usr/bin/crun"),
     ("curl", "/usr/bin/curl"),
     ("fzf", "/usr/bin/fzf"),
     ("gcc", "/usr/bin/gcc"),
@@ -29,6 +31,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("python3", "/usr/bin/python3"),
     ("redis-server", "/usr/bin/redis-server"),
     ("redis-tools", "/usr/bin/redis-cli"),
+    ("runc", "/usr/sbin/runc"),
     ("sqlite3", "/usr/bin/sqlite3"),
     ("strace", "/usr/bin/strace"),
     ("systemd", "/lib/systemd/systemd"),

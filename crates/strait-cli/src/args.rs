@@ -310,14 +310,30 @@ pub struct Inspect {
 
 /// `strait verify`.
 #[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("whom").required(true))]
 pub struct Verify {
     /// The policy
     #[arg(short, long, value_name = "P", value_hint = ValueHint::FilePath)]
     pub policy: PathBuf,
-    /// The process
-    #[arg(long, value_name = "N", required = true, value_parser = pid)]
-    pub pid: Pid,
-    /// Print the result as JSON
+    /// The process; with --watch, what comes of it too
+    #[arg(long, group = "whom", value_name = "N", value_parser = pid)]
+    pub pid: Option<Pid>,
+    /// The processes of the container with this id, or the beginning of it
+    #[arg(long, group = "whom", value_name = "ID")]
+    pub container: Option<String>,
+    /// The processes of the cgroup in this folder, and of those below it
+    #[arg(long, group = "whom", value_name = "PATH", value_hint = ValueHint::DirPath)]
+    pub cgroup: Option<PathBuf>,
+    /// Go on, and say what changes, until all of them have ended
+    #[arg(long)]
+    pub watch: bool,
+    /// How often to look with --watch
+    #[arg(long, value_name = "T", default_value = "1s", value_parser = duration, requires = "watch")]
+    pub interval: Duration,
+    /// Judge by the policy alone, not by what a container runtime makes of it
+    #[arg(long)]
+    pub strict: bool,
+    /// Print the result as JSON; with --watch, an event a line
     #[arg(long)]
     pub json: bool,
     #[command(flatten)]

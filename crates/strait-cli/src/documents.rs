@@ -31,6 +31,12 @@ impl Document {
             _ => Places::of(""),
         }
     }
+
+    /// The text, if it is an OCI profile.
+    pub fn oci_text(&self) -> Option<String> {
+        let text = (self.format == Format::Oci).then(|| std::str::from_utf8(&self.bytes).ok());
+        text.flatten().map(str::to_owned)
+    }
 }
 
 /// Reads a policy or a foreign profile; what is to be known of that is said.

@@ -195,7 +195,7 @@ impl Differences {
 
 impl Span {
     /// Of a comparison of what is installed, the first, with what was intended.
-    fn new(difference: &Difference) -> Span {
+    pub fn new(difference: &Difference) -> Span {
         Span {
             arches: [difference.arches.0.to_string(), difference.arches.1.to_string()],
             numbers: [difference.calls.0, difference.calls.1],

@@ -3,9 +3,11 @@
 
 use rustix::process::Pid;
 use serde::Serialize;
+use strait_bpf::Decision;
 
 use crate::inspect::{InspectError, Inspector, Process, Reading, as_numbers};
 use crate::launch::reason;
+use crate::rendering::{Original, Rendering};
 use crate::verdict::{Intent, Verdict};
 
 /// A process judged against a policy.
@@ -44,6 +46,10 @@ pub struct Judged {
     /// The verdict on them.
     #[serde(flatten)]
     pub judgement: Judgement,
+    /// The runtime's rendering of the policy that the verdict is about, where it is not the policy
+    /// itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rendering: Option<Rendering>,
 }
 
 /// A verdict, or why there is none.
@@ -68,30 +74,80 @@ pub fn verify(
     pid: Pid,
     intent: &Intent,
 ) -> Result<Verification, InspectError> {
+    verify_rendered(inspector, pid, intent, None)
+}
+
+/// The same, where a container runtime may have rendered the policy: what drifts from the policy is
+/// judged against that.
+///
+/// # Errors
+/// If the process cannot be inspected.
+pub fn verify_rendered(
+    inspector: &mut Inspector,
+    pid: Pid,
+    intent: &Intent,
+    original: Option<&Original>,
+) -> Result<Verification, InspectError> {
     let process = inspector.inspect(pid)?;
+    Ok(judge(inspector, process, intent, original))
+}
+
+/// Judges every thread of a process that was inspected.
+pub fn judge(
+    inspector: &mut Inspector,
+    process: Process,
+    intent: &Intent,
+    original: Option<&Original>,
+) -> Verification {
     let mut judged = Vec::new();
     for (index, stack) in process.stacks.iter().enumerate() {
         let has_it =
             |reading: &Reading| matches!(reading, Reading::Read { stack, .. } if *stack == index);
         let threads = process.threads.iter().filter(|thread| has_it(&thread.reading));
         let threads = threads.map(|thread| thread.tid).collect();
-        let judgement = match &stack.decision {
-            Some(decision) => match intent.judge(decision, || inspector.listeners().clone()) {
-                Ok(verdict) => Judgement::Verdict(verdict),
-                Err(undecided) => Judgement::Unknown { unknown: reason(&undecided) },
-            },
-            None => Judgement::Unknown { unknown: stack.undecided.clone().unwrap_or_default() },
+        let (judgement, rendering) = match &stack.decision {
+            Some(decision) => judge_stack(inspector, decision, intent, original),
+            None => {
+                let unknown = stack.undecided.clone().unwrap_or_default();
+                (Judgement::Unknown { unknown }, None)
+            }
         };
-        judged.push(Judged { threads, judgement });
+        judged.push(Judged { threads, judgement, rendering });
     }
     for thread in &process.threads {
         let Some(unknown) = thread.reading.unknown() else { continue };
-        judged
-            .push(Judged { threads: vec![thread.tid], judgement: Judgement::Unknown { unknown } });
+        let judgement = Judgement::Unknown { unknown };
+        judged.push(Judged { threads: vec![thread.tid], judgement, rendering: None });
     }
     let outcomes = judged.iter().map(|judged| Outcome::of(&judged.judgement));
     let outcome = outcomes.max().unwrap_or(Outcome::Unknown);
-    Ok(Verification { outcome, judged, process })
+    Verification { outcome, judged, process }
+}
+
+/// The verdict on a stack: against the policy, and where that does not hold, against what a runtime
+/// may have made of it.
+fn judge_stack(
+    inspector: &mut Inspector,
+    decision: &Decision,
+    intent: &Intent,
+    original: Option<&Original>,
+) -> (Judgement, Option<Rendering>) {
+    let unknown = |undecided| (Judgement::Unknown { unknown: reason(&undecided) }, None);
+    let verdict = match intent.judge(decision, || inspector.listeners().clone()) {
+        Ok(verdict) => verdict,
+        Err(undecided) => return unknown(undecided),
+    };
+    let is_tighter = matches!(verdict, Verdict::Tighter { .. });
+    let original = original.filter(|_| !matches!(verdict, Verdict::Holds { .. }));
+    let Some(original) = original else { return (Judgement::Verdict(verdict), None) };
+    let listeners = inspector.listeners().clone();
+    match original.judge(intent, decision, || listeners.clone()) {
+        // What is tighter than the policy itself needs no excuse.
+        Ok(Some((Verdict::Tighter { .. }, _))) if is_tighter => (Judgement::Verdict(verdict), None),
+        Ok(Some((rendered, rendering))) => (Judgement::Verdict(rendered), Some(rendering)),
+        Ok(None) => (Judgement::Verdict(verdict), None),
+        Err(undecided) => unknown(undecided),
+    }
 }
 
 impl Outcome {

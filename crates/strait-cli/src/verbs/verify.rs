@@ -1,33 +1,137 @@
-//! `strait verify --policy P --pid N`.
+//! `strait verify --policy P (--pid N | --container ID | --cgroup PATH) [--watch]`.
 
 use std::fmt::Write as _;
+use std::fs;
 use std::process::ExitCode;
+use std::time::Duration;
 
+use anyhow::anyhow;
+use rustix::process::Pid;
 use serde_json::json;
-use strait_runtime::inspect::{Depth, Inspector};
+use strait_runtime::inspect::{Depth, InspectError, Inspector};
+use strait_runtime::rendering::{Because, Original, Rendering};
+use strait_runtime::scope::Scope;
 use strait_runtime::verdict::{Call, Differences, Gate, Intent, Span, Verdict};
-use strait_runtime::verify::{Judgement, Outcome, Verification, verify};
+use strait_runtime::verify::{Judgement, Outcome, Verification, verify_rendered};
+use strait_runtime::watch::{Event, Watch};
 
 use crate::args::Verify;
 use crate::documents;
 use crate::failure::{Failure, REFUSED};
+use crate::input;
 use crate::output;
 use crate::verbs::inspect;
 use crate::witness;
 
-/// Judges what the kernel enforces on a process against a policy.
+/// Judges what the kernel enforces on processes against a policy.
 pub fn run(args: &Verify) -> Result<ExitCode, Failure> {
-    let (_, rules) = documents::policy(&args.policy, &args.profile)?;
+    let document = documents::document(&args.policy, &args.profile)?;
+    let name = input::name(&args.policy);
+    let lowered = document.policy.lower();
+    let rules = lowered.map_err(|error| Failure::bad_input(anyhow!(error).context(name)))?;
     let intent = Intent::new(&rules).map_err(Failure::bad_input)?;
-    let verification =
-        verify(&mut Inspector::new(Depth::Filters), args.pid, &intent).map_err(inspect::failure)?;
-    let text = if args.json { format!("{:#}\n", json!(verification)) } else { text(&verification) };
+    let target = documents::target(&args.profile)?;
+    let original = Original::new(document.policy.clone(), document.oci_text(), target);
+    let scope = match (&args.pid, &args.container, &args.cgroup) {
+        (Some(pid), ..) if args.watch => Scope::Tree(*pid),
+        (Some(pid), ..) => Scope::Process(*pid),
+        (_, Some(id), _) => Scope::Container(id.clone()),
+        (_, _, Some(folder)) => Scope::Cgroup(folder.clone()),
+        _ => return Err(Failure::bad_input(anyhow!("name a process, a container or a cgroup"))),
+    };
+    if args.watch {
+        return watch(args, scope, &intent, &original);
+    }
+    let pids = scope.processes().map_err(Failure::refused)?;
+    let mut inspector = Inspector::new(Depth::Filters);
+    let mut all: Vec<Verification> = Vec::new();
+    for &pid in &pids {
+        let original = (!args.strict && is_apart(pid)).then_some(&original);
+        match verify_rendered(&mut inspector, pid, &intent, original) {
+            Ok(verification) => all.push(verification),
+            // Of several, those that end meanwhile are no longer among them.
+            Err(InspectError::Gone { .. } | InspectError::Reused { .. }) if args.pid.is_none() => {}
+            Err(error) => return Err(inspect::failure(error)),
+        }
+    }
+    let Some(outcome) = all.iter().map(|verification| verification.outcome).max() else {
+        return Err(Failure::bad_input(anyhow!("there is no process in it")));
+    };
+    let text = match (&all[..], args.json) {
+        ([one], true) if args.pid.is_some() => format!("{:#}\n", json!(one)),
+        (all, true) => format!("{:#}\n", json!({ "outcome": outcome, "processes": all })),
+        (all, false) => all.iter().map(text).collect(),
+    };
     output::print(text.as_bytes()).map_err(Failure::refused)?;
-    Ok(ExitCode::from(match verification.outcome {
+    Ok(ExitCode::from(exit_status(outcome)))
+}
+
+fn exit_status(outcome: Outcome) -> u8 {
+    match outcome {
         Outcome::Holds | Outcome::Tighter => 0,
         Outcome::Drift => 1,
         Outcome::Unknown => REFUSED,
-    }))
+    }
+}
+
+/// Whether a process sees other files than we do, as those of a container: then a runtime may have
+/// rendered the policy.
+fn is_apart(pid: Pid) -> bool {
+    let namespace = |who: &str| fs::read_link(format!("/proc/{who}/ns/mnt")).ok();
+    namespace(&pid.to_string()) != namespace("self")
+}
+
+/// Says what changes until no process is left; the status is that of the worst that was seen.
+fn watch(
+    args: &Verify,
+    scope: Scope,
+    intent: &Intent,
+    original: &Original,
+) -> Result<ExitCode, Failure> {
+    let apart = match &scope {
+        Scope::Process(pid) | Scope::Tree(pid) => is_apart(*pid),
+        Scope::Cgroup(_) | Scope::Container(_) => true,
+    };
+    let mut watch = Watch::new(scope, intent, (!args.strict && apart).then_some(original));
+    let mut worst = None;
+    loop {
+        let events = watch.look().map_err(Failure::refused)?;
+        for event in &events {
+            let line = if args.json { format!("{}\n", json!(event)) } else { told(event) };
+            output::print(line.as_bytes()).map_err(Failure::refused)?;
+        }
+        let unknown = events.iter().any(|event| matches!(event, Event::Unknown { .. }));
+        let unknown = unknown.then_some(Outcome::Unknown);
+        worst = worst.max(watch.outcome()).max(unknown);
+        if watch.outcome().is_none() {
+            break;
+        }
+        std::thread::sleep(args.interval.max(Duration::from_millis(10)));
+    }
+    match worst {
+        Some(outcome) => Ok(ExitCode::from(exit_status(outcome))),
+        None => Err(Failure::bad_input(anyhow!("there is no process to watch"))),
+    }
+}
+
+/// An event for a person.
+fn told(event: &Event) -> String {
+    match event {
+        Event::Started { verification } => format!("started: {}", text(verification)),
+        Event::Changed { new_threads, lost_filters, verification, .. } => {
+            let mut out = format!("changed: {}", text(verification));
+            for (threads, what) in [(new_threads, "new"), (lost_filters, "filters taken off")] {
+                if !threads.is_empty() {
+                    let ids: Vec<String> = threads.iter().map(ToString::to_string).collect();
+                    // Writing to a string does not fail.
+                    let _ = writeln!(out, "  {what}: {}", ids.join(" "));
+                }
+            }
+            out
+        }
+        Event::Unknown { pid, reason } => format!("unknown: process {pid}: {reason}\n"),
+        Event::Ended { pid } => format!("ended: process {pid}\n"),
+    }
 }
 
 /// What was found, with a witness for each difference.
@@ -62,6 +166,40 @@ pub fn text(verification: &Verification) -> String {
             }
             Judgement::Unknown { unknown } => writeln!(out, "  {who}: unknown: {unknown}"),
         };
+        if let Some(rendering) = &judged.rendering {
+            out.push_str(&explained(rendering));
+        }
+    }
+    out
+}
+
+/// How a runtime's rendering differs from the policy: each reason, with how often and an example.
+fn explained(rendering: &Rendering) -> String {
+    let Rendering { runtime, library, explained } = rendering;
+    let library = match library {
+        Some(version) => format!("a libseccomp that knows the calls of Linux {version}"),
+        None => "a libseccomp that knows every call".to_owned(),
+    };
+    let mut out = format!("    as {runtime} renders the policy, with {library}:\n");
+    let reasons = [
+        Because::EnosysStub,
+        Because::SkippedName,
+        Because::OtherArch,
+        Because::TracerSkip,
+        Because::NotExpressible,
+    ];
+    for reason in reasons {
+        let mut spans = explained.iter().filter(|one| one.because == reason);
+        if let Some(first) = spans.next() {
+            // Writing to a string does not fail.
+            let _ = writeln!(
+                out,
+                "    explained, {}, {} in all, such as\n{}",
+                reason.text(),
+                1 + spans.count(),
+                line(&first.span)
+            );
+        }
     }
     out
 }

@@ -17,6 +17,7 @@
 //! - `drop-listener`: the same, and closes the listener
 //! - `note-mode FILE`: appends the `Seccomp:` line of `/proc/self/status` to the file
 //! - `pid`: prints `pid PID`
+//! - `line`: waits until standard input has a line more
 //! - `ready`: prints `ready`
 //! - `wait`: waits until standard input ends
 //! - `exit STATUS`
@@ -113,6 +114,7 @@ fn main() {
                 file.write_all(format!("{mode}\n").as_bytes()).unwrap();
             }
             "pid" => say(&format!("pid {}", std::process::id())),
+            "line" => drop(io::stdin().read_line(&mut String::new())),
             "ready" => say("ready"),
             "wait" => drop(io::stdin().read_to_end(&mut Vec::new())),
             "exit" => std::process::exit(argument().parse().unwrap()),
