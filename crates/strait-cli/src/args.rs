@@ -81,8 +81,8 @@ pub struct Tighten {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..))]
     pub runs: u8,
     /// Who observes the runs
-    #[arg(long, value_enum, default_value_t = Engine::Auto)]
-    pub engine: Engine,
+    #[arg(long, value_enum, default_value_t = TightenEngine::Auto)]
+    pub engine: TightenEngine,
     /// Write a policy even if a recording lost something, or was interrupted and there is a policy
     #[arg(long)]
     pub accept_loss: bool,
@@ -403,6 +403,19 @@ pub struct Profile {
 /// Who observes a recording.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Engine {
+    /// The best that this system and its privileges allow
+    Auto,
+    /// eBPF on the kernel's raw tracepoints (needs CAP_BPF and CAP_PERFMON)
+    Ebpf,
+    /// seccomp user notification (needs nothing; commands only; sees no results)
+    Notify,
+    /// ptrace (needs nothing; slow)
+    Ptrace,
+}
+
+/// Who observes the runs of `tighten`: those that see what a filter denied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum TightenEngine {
     /// The best that this system and its privileges allow
     Auto,
     /// eBPF on the kernel's raw tracepoints (needs CAP_BPF and CAP_PERFMON)

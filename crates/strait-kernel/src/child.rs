@@ -369,16 +369,31 @@ impl PendingChild {
                 Some(_) => seccomp::listener_flags(options.threads),
                 None => 0,
             };
-            // All flags are in the low 32 bits, which is what the kernel takes.
-            let flags = u32::try_from(seccomp::filter_flags(options) | listener).map_err(|_| {
-                ExecError::FilterNotLoaded { source: LoadError::from_errno(libc::EINVAL) }
-            })?;
-            let no_new_privs = options.privileges == Privileges::NoNew;
-            self.shared.put(
-                program,
-                Order { no_new_privs, flags, token: gate.map_or([0; 2], ExecToken::words) },
-            );
+            let flags = seccomp::filter_flags(options) | listener;
+            self.order(program, options.privileges, flags, gate.map(ExecToken::words))?;
         }
+        self.go_on()
+    }
+
+    /// Writes down what the child is to load.
+    pub(crate) fn order(
+        &mut self,
+        program: &Program,
+        privileges: Privileges,
+        flags: libc::c_ulong,
+        token: Option<[u64; 2]>,
+    ) -> Result<(), ExecError> {
+        // All flags are in the low 32 bits, which is what the kernel takes.
+        let flags = u32::try_from(flags).map_err(|_| ExecError::FilterNotLoaded {
+            source: LoadError::from_errno(libc::EINVAL),
+        })?;
+        let no_new_privs = privileges == Privileges::NoNew;
+        self.shared.put(program, Order { no_new_privs, flags, token: token.unwrap_or_default() });
+        Ok(())
+    }
+
+    /// Tells the child to go on with what was written down.
+    pub(crate) fn go_on(&mut self) -> Result<(), ExecError> {
         match rustix::net::send(&self.channel, b"!", SendFlags::NOSIGNAL) {
             Ok(_) => Ok(()),
             Err(Errno::PIPE | Errno::CONNRESET) => Err(self.died()),
@@ -421,7 +436,7 @@ impl PendingChild {
     ///
     /// The child cannot tell that it has loaded its filter by any call, so this looks again and
     /// again at what it writes into the shared memory.
-    fn take_listener(
+    pub(crate) fn take_listener(
         &self,
         tick: &mut dyn FnMut() -> io::Result<()>,
     ) -> Result<Option<HeldListener>, ExecError> {
@@ -470,7 +485,7 @@ impl PendingChild {
     }
 
     /// Waits for the child to hang up or to be notified about.
-    fn wait_ready(
+    pub(crate) fn wait_ready(
         &self,
         listener: Option<&Listener>,
         timeout: Duration,
@@ -499,6 +514,11 @@ impl PendingChild {
         let pidfd = self.pidfd.try_clone().map_err(|source| ExecError::Channel { source })?;
         self.done = true;
         Ok(Child { pid: self.pid, pidfd, listener: self.listener.take() })
+    }
+
+    /// The error of a child that has said that it failed.
+    pub(crate) fn failure(&mut self) -> Option<ExecError> {
+        self.shared.failure().map(|errno| self.failed(errno))
     }
 
     /// Whether the child is dead.
@@ -636,28 +656,28 @@ impl AsFd for Child {
 
 /// Keeps other threads from forking children while descriptors are open here that they must not
 /// have copies of: the child's end of a channel, whose hang-up tells of exec, and a listener.
-fn no_fork_meanwhile() -> MutexGuard<'static, ()> {
+pub(crate) fn no_fork_meanwhile() -> MutexGuard<'static, ()> {
     static FORK: Mutex<()> = Mutex::new(());
     FORK.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// How long at most nothing is looked at while a child is on its way to exec.
-const TICK: Duration = Duration::from_millis(5);
+pub(crate) const TICK: Duration = Duration::from_millis(5);
 
 /// The listener of a child, of which no other child gets a copy. Closed before others may fork.
-struct HeldListener {
-    listener: Listener,
+pub(crate) struct HeldListener {
+    pub(crate) listener: Listener,
     _alone: MutexGuard<'static, ()>,
 }
 
 /// What [`PendingChild::wait_ready`] found.
-struct Ready {
-    hung_up: bool,
-    notified: bool,
+pub(crate) struct Ready {
+    pub(crate) hung_up: bool,
+    pub(crate) notified: bool,
 }
 
 /// Whether a notification was withdrawn or we were interrupted: look again.
-fn again(error: &io::Error) -> bool {
+pub(crate) fn again(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EINTR))
 }
 

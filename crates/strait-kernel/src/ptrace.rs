@@ -9,7 +9,6 @@ use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
-use std::ptr;
 
 use rustix::process::Pid;
 use strait_abi::AuditArch;
@@ -154,7 +153,7 @@ impl Tracer {
     /// Waits for the next event of any traced task; `None` once there is none left.
     ///
     /// # Errors
-    /// EINTR if a [`Waker`] woke this thread.
+    /// EINTR if a [`Waker`](crate::waker::Waker) woke this thread.
     pub fn wait(&self) -> io::Result<Option<(Pid, Event)>> {
         let mut status = 0;
         // The tracees of this thread alone, whatever they are to it (__WALL).
@@ -225,45 +224,4 @@ fn request(request: libc::c_long, task: Pid, address: usize, data: usize) -> io:
         libc::syscall(libc::SYS_ptrace, request, task.as_raw_nonzero().get(), address, data)
     };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
-}
-
-/// Ends a thread's [`Tracer::wait`] from another thread.
-#[derive(Clone, Copy, Debug)]
-pub struct Waker {
-    thread: libc::pid_t,
-}
-
-impl Waker {
-    /// A waker for the calling thread.
-    ///
-    /// It uses the real-time signal before the last, for which the process must have no use.
-    pub fn new() -> Waker {
-        extern "C" fn nothing(_: libc::c_int) {}
-        // SAFETY: an all-zero action is a valid one: no flags (so that waits are interrupted), an
-        // empty mask.
-        let mut action: libc::sigaction = unsafe { MaybeUninit::zeroed().assume_init() };
-        action.sa_sigaction = nothing as *const () as usize;
-        // SAFETY: the handler does nothing, which is safe at any point of any thread.
-        unsafe { libc::sigaction(wake_signal(), &raw const action, ptr::null_mut()) };
-        // SAFETY: the call takes nothing and cannot fail.
-        Waker { thread: unsafe { libc::gettid() } }
-    }
-
-    /// Interrupts the thread's wait, if it is waiting; to be repeated until it has noticed.
-    pub fn wake(&self) {
-        let process = rustix::process::getpid().as_raw_nonzero().get();
-        // SAFETY: the call takes numbers only; a thread that has ended is ESRCH, and the signal
-        // has a handler that does nothing.
-        unsafe { libc::syscall(libc::SYS_tgkill, process, self.thread, wake_signal()) };
-    }
-}
-
-impl Default for Waker {
-    fn default() -> Waker {
-        Waker::new()
-    }
-}
-
-fn wake_signal() -> libc::c_int {
-    libc::SIGRTMAX() - 1
 }

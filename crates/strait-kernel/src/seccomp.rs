@@ -314,6 +314,19 @@ pub(crate) fn listener_flags(threads: Threads) -> libc::c_ulong {
     }
 }
 
+/// The flags that ask for a listener, and that a call that the supervisor has read waits for its
+/// answer whatever signals come, as far as the kernel can do that (Linux 5.19). Without, a signal
+/// makes the call start over, which is one notification more.
+pub(crate) fn patient_listener_flags() -> libc::c_ulong {
+    let killable = libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
+    let both = listener_flags(Threads::This) | killable;
+    // Flags are looked at before the filter: without one, EFAULT says that they are known.
+    match seccomp(libc::SECCOMP_SET_MODE_FILTER, both, ptr::null()) {
+        Err(libc::EFAULT) => both,
+        _ => both & !killable,
+    }
+}
+
 /// The flags of `SECCOMP_SET_MODE_FILTER` for these options, without a listener.
 pub(crate) fn filter_flags(options: LoadOptions) -> libc::c_ulong {
     let threads = match options.threads {
@@ -341,7 +354,8 @@ pub(crate) fn seccomp(
     args: *const c_void,
 ) -> Result<libc::c_long, i32> {
     // SAFETY: every caller in this crate passes what the operation takes: for SET_MODE_FILTER a
-    // `sock_fprog` whose length is that of the array it points to, both alive during the call;
+    // `sock_fprog` whose length is that of the array it points to, both alive during the call, or
+    // null, which the kernel refuses;
     // for GET_ACTION_AVAIL a u32; for GET_NOTIF_SIZES a writable `seccomp_notif_sizes`. The
     // kernel copies it and keeps no pointer.
     let done = unsafe { libc::syscall(libc::SYS_seccomp, operation, flags, args) };

@@ -1,13 +1,17 @@
 //! Recording: what a command, a process or a cgroup calls, from its first instruction to the end
 //! of the last task that it started.
 //!
-//! Two engines observe. `ebpf` counts in the kernel and needs privilege; `ptrace` stops each task
-//! at each call and needs none. Both count the same things and give the same document.
+//! Four engines observe, and give the same document. `ebpf` counts in the kernel and needs
+//! privilege; `notify` lets each call wait until it is counted and needs none, but sees no results;
+//! `ptrace` stops each task twice at each call; `audit` reads what the kernel logs of each call.
 
 mod counted;
 mod document;
 mod ending;
+mod notified;
+mod program;
 mod program_file;
+mod tally;
 mod traced;
 mod tree;
 
@@ -20,7 +24,7 @@ use rustix::process::{Pid, test_kill_process};
 use strait_abi::Syscall;
 use strait_kernel::child::{ExecError, ForkError, PendingChild};
 use strait_kernel::command::Command;
-use strait_kernel::ebpf::{EbpfError, READY};
+use strait_kernel::ebpf::{self, EbpfError, READY};
 use strait_kernel::interrupts::Interrupts;
 use strait_policy::Recording;
 use strait_policy::recording::Engine;
@@ -81,11 +85,18 @@ pub enum Target<'a> {
 /// Who is to observe.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Choice {
-    /// eBPF where it is to be had, else ptrace; the recording says which and why.
+    /// eBPF where it is to be had; else notify for a command that is not confined, and ptrace for
+    /// everything else. The recording says which and why.
     #[default]
     Auto,
+    /// The same, of the engines that see what comes of a call: eBPF, else ptrace.
+    AutoWithResults,
     /// eBPF, or an error.
     Ebpf,
+    /// seccomp user notification, or an error. For commands that are not confined: a filter is
+    /// put on a process by itself alone, and one that denies a call keeps it from the notifying
+    /// one.
+    Notify,
     /// ptrace, or an error.
     Ptrace,
 }
@@ -114,6 +125,20 @@ pub enum RecordError {
         /// What the kernel said.
         #[source]
         source: io::Error,
+    },
+    /// The notified calls could not be answered.
+    #[error("cannot record by notify")]
+    Notify(#[source] io::Error),
+    /// No process could be made that answers notified calls if this one dies.
+    #[error("no process could be made that keeps the workload going if the recorder dies")]
+    Keeper(#[source] io::Error),
+    /// The engine cannot record this.
+    #[error(
+        "the {engine} engine records commands that are not confined, nothing else; take ebpf or ptrace"
+    )]
+    Target {
+        /// The engine.
+        engine: &'static str,
     },
     /// There is no such process.
     #[error("there is no process {pid}")]
@@ -166,7 +191,7 @@ impl RecordError {
 #[derive(Debug, Default)]
 pub struct Recorder {
     /// Loaded for commands, attached, and with nothing counted.
-    loaded: Option<strait_kernel::ebpf::Recorder>,
+    loaded: Option<ebpf::Recorder>,
 }
 
 /// A recording that is being made.
@@ -185,6 +210,7 @@ pub struct Running {
 #[derive(Debug)]
 enum Observer {
     Ebpf(Box<tree::Observer>),
+    Notify(Box<notified::Observer>),
     Ptrace(Box<traced::Observer>),
 }
 
@@ -214,6 +240,7 @@ impl Recorder {
                 self.loaded = loaded;
                 counted
             }
+            Observer::Notify(observer) => observer.wait()?,
             Observer::Ptrace(observer) => observer.wait()?,
         };
         Ok(document::recording(engine, command, counted))
@@ -231,10 +258,7 @@ pub fn start(request: &Request<'_>) -> Result<Running, RecordError> {
     begin(request, None)
 }
 
-fn begin(
-    request: &Request<'_>,
-    loaded: Option<strait_kernel::ebpf::Recorder>,
-) -> Result<Running, RecordError> {
+fn begin(request: &Request<'_>, loaded: Option<ebpf::Recorder>) -> Result<Running, RecordError> {
     // Said before anything is loaded for it.
     if let Target::Process(pid) | Target::Namespaces(pid) = request.target {
         test_kill_process(pid)
@@ -244,52 +268,104 @@ fn begin(
                 source: errno.into(),
             })?;
     }
+    let (observed, reason) = match request.engine {
+        Choice::Ebpf => (by_ebpf(request, loaded)?, AS_ASKED.to_owned()),
+        Choice::Notify => (by_notify(request)?, AS_ASKED.to_owned()),
+        Choice::Ptrace => (by_ptrace(request)?, AS_ASKED.to_owned()),
+        Choice::Auto => by_the_best(request, loaded, true)?,
+        Choice::AutoWithResults => by_the_best(request, loaded, false)?,
+    };
+    let Observed { name, observer, verified, child } = observed;
+    let engine = Engine { name: name.to_owned(), reason };
+    let (command, pid) = match &request.target {
+        Target::Command { command, .. } => {
+            (command.arguments().map(|arg| document::text(arg.as_encoded_bytes())).collect(), child)
+        }
+        &(Target::Process(pid) | Target::Namespaces(pid)) => (Vec::new(), Some(pid)),
+        Target::Cgroup(_) => (Vec::new(), None),
+    };
+    Ok(Running { observer, engine, command, pid, verified })
+}
+
+const AS_ASKED: &str = "as asked for";
+
+/// What one engine has begun.
+struct Observed {
+    name: &'static str,
+    observer: Observer,
+    verified: Option<Verified>,
+    child: Option<Pid>,
+}
+
+/// The first engine that can be had: in the order of what they see and what they cost.
+fn by_the_best(
+    request: &Request<'_>,
+    loaded: Option<ebpf::Recorder>,
+    without_results: bool,
+) -> Result<(Observed, String), RecordError> {
+    let mut reason = match by_ebpf(request, loaded) {
+        Ok(observed) => return Ok((observed, "eBPF is available".to_owned())),
+        Err(error @ RecordError::Ebpf(EbpfError::Cgroup { .. })) => return Err(error),
+        Err(RecordError::Ebpf(error)) => {
+            format!("eBPF is not available: {}", document::chain(&error))
+        }
+        Err(error) => return Err(error),
+    };
+    if !without_results {
+        return Ok((by_ptrace(request)?, reason));
+    }
+    match by_notify(request) {
+        Ok(observed) => return Ok((observed, reason)),
+        Err(RecordError::Target { .. }) => {}
+        // The program has not run, so another engine may start it.
+        Err(
+            error @ (RecordError::Keeper(_)
+            | RecordError::Exec(ExecError::FilterNotLoaded { .. } | ExecError::Gate { .. })),
+        ) => {
+            let why = document::chain(&error);
+            reason = format!("{reason}; seccomp notification is not available: {why}");
+        }
+        Err(error) => return Err(error),
+    }
+    Ok((by_ptrace(request)?, reason))
+}
+
+fn by_ebpf(request: &Request<'_>, loaded: Option<ebpf::Recorder>) -> Result<Observed, RecordError> {
+    let recorder = tree::attach(request, loaded)?;
+    let (pending, ending) = prepare(request)?;
+    let child = pending.as_ref().map(PendingChild::pid);
+    let (observer, verified) = tree::start(recorder, request, pending, ending)?;
+    Ok(Observed { name: "ebpf", observer: Observer::Ebpf(Box::new(observer)), verified, child })
+}
+
+fn by_notify(request: &Request<'_>) -> Result<Observed, RecordError> {
+    let Target::Command { enforcement: None, .. } = request.target else {
+        return Err(RecordError::Target { engine: "notify" });
+    };
+    let (Some(pending), ending) = prepare(request)? else {
+        unreachable!("a command has been forked")
+    };
+    let child = Some(pending.pid());
+    let observer = Observer::Notify(Box::new(notified::start(pending, ending)?));
+    Ok(Observed { name: "notify", observer, verified: None, child })
+}
+
+fn by_ptrace(request: &Request<'_>) -> Result<Observed, RecordError> {
+    let (pending, ending) = prepare(request)?;
+    let child = pending.as_ref().map(PendingChild::pid);
+    let (observer, verified) = traced::start(request, pending, ending)?;
+    Ok(Observed { name: "ptrace", observer: Observer::Ptrace(Box::new(observer)), verified, child })
+}
+
+/// A child for the command, and from then on the signals that would end this process are read.
+fn prepare(request: &Request<'_>) -> Result<(Option<PendingChild>, ending::Ending), RecordError> {
     // Forked before the signals are blocked, as the command is to find them as they were.
     let pending = match &request.target {
         Target::Command { command, .. } => Some(PendingChild::fork(command)?),
         _ => None,
     };
     let interrupts = Interrupts::block().map_err(RecordError::Wait)?;
-    let command = match &request.target {
-        Target::Command { command, .. } => {
-            command.arguments().map(|arg| document::text(arg.as_encoded_bytes())).collect()
-        }
-        _ => Vec::new(),
-    };
-    let mut reason = "as asked for".to_owned();
-    let ebpf = match request.engine {
-        Choice::Ptrace => None,
-        Choice::Ebpf => Some(tree::attach(request, loaded)?),
-        Choice::Auto => match tree::attach(request, loaded) {
-            Ok(recorder) => {
-                "eBPF is available".clone_into(&mut reason);
-                Some(recorder)
-            }
-            Err(RecordError::Ebpf(error)) if !matches!(error, EbpfError::Cgroup { .. }) => {
-                reason = format!("eBPF is not available: {}", document::chain(&error));
-                None
-            }
-            Err(error) => return Err(error),
-        },
-    };
-    // The time runs from here, as loading can take a while on a busy machine.
-    let end = ending::Ending::new(interrupts, request.duration);
-    let pid = match &request.target {
-        Target::Process(pid) | Target::Namespaces(pid) => Some(*pid),
-        _ => pending.as_ref().map(PendingChild::pid),
-    };
-    let (name, observer, verified) = match ebpf {
-        Some(recorder) => {
-            let (observer, verified) = tree::start(recorder, request, pending, end)?;
-            ("ebpf", Observer::Ebpf(Box::new(observer)), verified)
-        }
-        None => {
-            let (observer, verified) = traced::start(request, pending, end)?;
-            ("ptrace", Observer::Ptrace(Box::new(observer)), verified)
-        }
-    };
-    let engine = Engine { name: name.to_owned(), reason };
-    Ok(Running { observer, engine, command, pid, verified })
+    Ok((pending, ending::Ending::new(interrupts, request.duration)))
 }
 
 impl Running {

@@ -85,10 +85,11 @@ pub fn apart(command: Command, ours: bool) -> Result<Command, Failure> {
 }
 
 /// Who is to observe.
-pub fn choice(engine: Engine) -> Choice {
+fn choice(engine: Engine) -> Choice {
     match engine {
         Engine::Auto => Choice::Auto,
         Engine::Ebpf => Choice::Ebpf,
+        Engine::Notify => Choice::Notify,
         Engine::Ptrace => Choice::Ptrace,
     }
 }
@@ -105,7 +106,7 @@ pub fn failure(error: RecordError) -> Failure {
             output::say("strait: interrupted before the command was started");
             signal::end_as(*status)
         }
-        RecordError::NoProcess { .. } => Failure::bad_input(error),
+        RecordError::NoProcess { .. } | RecordError::Target { .. } => Failure::bad_input(error),
         RecordError::Exec(_) | RecordError::Start(_) => {
             Failure::with_status(error.exit_status(), error)
         }

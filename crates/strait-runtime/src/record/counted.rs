@@ -15,6 +15,8 @@ pub(super) struct Counted {
     pub(super) interrupted: bool,
     /// There were filters on the workload from the start.
     pub(super) filtered: bool,
+    /// Whether the results of calls were seen.
+    pub(super) sees_results: bool,
     /// What could not be seen, a sentence each.
     pub(super) blind_spots: Vec<String>,
 }

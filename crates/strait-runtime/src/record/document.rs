@@ -27,7 +27,7 @@ const RESTARTS: RangeInclusive<u16> = 512..=516;
 
 /// The recording of what was counted.
 pub(super) fn recording(engine: Engine, command: Vec<String>, counted: Counted) -> Recording {
-    let Counted { counts, status, interrupted, filtered, blind_spots } = counted;
+    let Counted { counts, status, interrupted, filtered, sees_results, blind_spots } = counted;
     let kernel = text(rustix::system::uname().release().to_bytes());
     let mut recording = Recording::builder(engine, kernel);
     recording.command(command);
@@ -42,7 +42,7 @@ pub(super) fn recording(engine: Engine, command: Vec<String>, counted: Counted) 
     let completeness = recording.completeness();
     completeness.interrupted = interrupted;
     completeness.filter_active = filtered || counts.statistics.filtered_tasks > 0;
-    completeness.io_uring = io_uring(&counts);
+    completeness.io_uring = io_uring(&counts, sees_results);
     completeness.io_uring_operations = counts
         .io_uring
         .iter()
@@ -160,12 +160,13 @@ fn lost(statistics: &Statistics, recording: &mut RecordingBuilder) {
         .lost("events", statistics.missed_events);
 }
 
-fn io_uring(counts: &Counts) -> bool {
+/// Whether io_uring was set up; where results are not seen, whether that was tried.
+fn io_uring(counts: &Counts, sees_results: bool) -> bool {
     let Some(setup) = Syscall::from_name("io_uring_setup") else { return false };
-    counts
-        .calls
-        .iter()
-        .any(|(call, outcomes)| setup.number(call.arch) == Some(call.nr) && outcomes.succeeded > 0)
+    counts.calls.iter().any(|(call, outcomes)| {
+        let times = if sees_results { outcomes.succeeded } else { outcomes.entered };
+        setup.number(call.arch) == Some(call.nr) && times > 0
+    })
 }
 
 /// The operation by its name in include/uapi/linux/io_uring.h.

@@ -18,7 +18,8 @@ use rustix::process::Pid;
 use strait_bpf::Program;
 use strait_kernel::child::{Child, PendingChild};
 use strait_kernel::ebpf::Counts;
-use strait_kernel::ptrace::{Event, Tracer, Until, Waker};
+use strait_kernel::ptrace::{Event, Tracer, Until};
+use strait_kernel::waker::Waker;
 
 use self::count::Counter;
 use super::counted::Counted;
@@ -171,6 +172,7 @@ impl Observer {
             status,
             interrupted: self.ending.early(),
             filtered: filtered || self.confined,
+            sees_results: true,
             blind_spots,
         })
     }

@@ -176,6 +176,7 @@ impl Observer {
             status,
             interrupted: self.ending.early(),
             filtered: self.filtered,
+            sees_results: true,
             blind_spots: match self.workload {
                 Followed::Command { .. } => Vec::new(),
                 _ => vec![UNDER_WAY.to_owned()],

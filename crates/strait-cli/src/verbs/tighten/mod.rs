@@ -18,10 +18,10 @@ use strait_policy::baseline;
 use strait_policy::recording::{Call, Exit};
 use strait_policy::{GenerateOptions, Policy, Recording, Rules, Summary, generate};
 use strait_runtime::launch::{Enforcement, Verified};
-use strait_runtime::record::{Ready, Recorder, Request, Target};
+use strait_runtime::record::{Choice, Ready, Recorder, Request, Target};
 
 use super::record as recorder;
-use crate::args::Tighten;
+use crate::args::{Tighten, TightenEngine};
 use crate::failure::Failure;
 use crate::output;
 
@@ -146,7 +146,7 @@ fn record(
     let command = recorder::apart(command, takes_stdout(args))?;
     let request = Request {
         target: Target::Command { command: &command, enforcement },
-        engine: recorder::choice(args.engine),
+        engine: choice(args.engine),
         duration: None,
         ready: Ready::default(),
     };
@@ -154,6 +154,15 @@ fn record(
     let verified = running.verified().cloned();
     let recording = recorder.wait(running).map_err(recorder::failure)?;
     Ok((recording, verified))
+}
+
+fn choice(engine: TightenEngine) -> Choice {
+    match engine {
+        // Both runs by the same engine, so that they can be compared.
+        TightenEngine::Auto => Choice::AutoWithResults,
+        TightenEngine::Ebpf => Choice::Ebpf,
+        TightenEngine::Ptrace => Choice::Ptrace,
+    }
 }
 
 /// Whether standard output is ours, for the policy or the JSON. The command's output then goes to

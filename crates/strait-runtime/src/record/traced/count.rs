@@ -1,20 +1,15 @@
 //! What traced tasks do, counted.
 
-use std::collections::{BTreeMap, HashMap};
-use std::fs::{self, File};
-use std::io::Read;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::{Path, PathBuf};
+use std::collections::HashMap;
+use std::fs;
 
 use rustix::process::Pid;
-use strait_abi::{Arch, Syscall};
 use strait_bpf::{Action, Program, SeccompData};
-use strait_kernel::ebpf::{Call, Counts, Image, Outcomes};
+use strait_kernel::ebpf::{Call, Counts};
 use strait_kernel::ptrace;
 
-/// Errors are from -4095 to -1 (include/linux/err.h, MAX_ERRNO).
-const MAX_ERRNO: u16 = 4095;
+use crate::record::program::{self, proc_file};
+use crate::record::tally::{Tally, loads_filter};
 
 /// Counts the calls of traced tasks.
 #[derive(Debug)]
@@ -26,10 +21,9 @@ pub(super) struct Counter {
     waiting: Option<Pid>,
     /// The filter that the workload runs under.
     filter: Option<Program>,
-    images: BTreeMap<Image, u32>,
     /// A set-user-ID or set-group-ID program was run.
     ran_set_id: bool,
-    counts: Counts,
+    tally: Tally,
 }
 
 /// A task that has been seen to stop.
@@ -49,9 +43,8 @@ impl Counter {
             announced: HashMap::new(),
             waiting: command,
             filter,
-            images: BTreeMap::new(),
             ran_set_id: false,
-            counts: Counts::default(),
+            tally: Tally::default(),
         }
     }
 
@@ -70,21 +63,20 @@ impl Counter {
 
     /// A task has exec'd, that was `before` before.
     pub(super) fn exec(&mut self, task: Pid, before: Pid) {
-        let image = self.image_of(task);
+        let image = self.tally.image(program::of(task));
         let begun = match self.waiting == Some(task) {
             true => None,
             false => Some(self.task(before)),
         };
         if self.waiting == Some(task) {
             self.waiting = None;
-            self.counts.statistics.tasks += 1;
+            self.tally.task();
         }
         self.tasks.remove(&before);
         let (call, filters) = begun.map_or((None, false), |task| (task.call, task.filters));
         self.tasks.insert(task, Task { image, call, filters });
-        self.counts.statistics.execs += 1;
-        let mode = fs::metadata(proc_file(task, "exe")).map_or(0, |file| file.mode());
-        self.ran_set_id |= mode & 0o6000 != 0;
+        self.tally.exec();
+        self.ran_set_id |= program::is_set_id(task);
     }
 
     /// A task is at the begin or the end of a call.
@@ -106,41 +98,28 @@ impl Counter {
 
     /// What was counted, and whether a set-user-ID program was run.
     pub(super) fn finish(self) -> (Counts, bool) {
-        let mut counts = self.counts;
-        counts.images = self.images.into_iter().map(|(image, number)| (number, image)).collect();
-        (counts, self.ran_set_id)
+        (self.tally.counts(), self.ran_set_id)
     }
 
     fn entered(&mut self, task: Task, data: &SeccompData) -> Task {
-        let Some(arch) = arch_of(data) else {
-            // No table for it; counted as what it is not would be worse.
-            self.counts.statistics.lost_calls += 1;
-            return Task { call: None, filters: false, ..task };
-        };
-        let call = Call { image: task.image, phase: None, arch, nr: data.nr };
         let denied = match self.filter.as_ref().map(|filter| filter.run(data)) {
             None | Some(Action::Allow | Action::Log) => false,
             Some(_) => true,
         };
-        let outcomes = self.counts.calls.entry(call).or_default();
         if denied {
-            outcomes.denied += 1;
+            self.tally.denied(task.image, data);
             return Task { call: None, filters: false, ..task };
         }
-        outcomes.entered += 1;
-        Task { call: Some(call), filters: loads_filter(call, data), ..task }
+        let call = self.tally.entered(task.image, data);
+        Task { call, filters: call.is_some_and(|call| loads_filter(call, data)), ..task }
     }
 
     fn returned(&mut self, task: Task, result: i64) -> Task {
-        if let Some(call) = task.call {
-            let outcomes: &mut Outcomes = self.counts.calls.entry(call).or_default();
-            match u16::try_from(result.wrapping_neg()) {
-                Ok(errno @ 1..=MAX_ERRNO) => *outcomes.errnos.entry(errno).or_default() += 1,
-                _ => {
-                    outcomes.succeeded += 1;
-                    self.counts.statistics.filtered_tasks += u64::from(task.filters);
-                }
-            }
+        if let Some(call) = task.call
+            && self.tally.returned(call, result)
+            && task.filters
+        {
+            self.tally.filtered();
         }
         Task { call: None, filters: false, ..task }
     }
@@ -152,9 +131,9 @@ impl Counter {
         }
         let image = match self.announced.remove(&task).or_else(|| self.parents_image(task)) {
             Some(image) => image,
-            None => self.image_of(task),
+            None => self.tally.image(program::of(task)),
         };
-        self.counts.statistics.tasks += 1;
+        self.tally.task();
         let state = Task { image, call: None, filters: false };
         self.tasks.insert(task, state);
         state
@@ -171,90 +150,4 @@ impl Counter {
         let by = if process == task { pid("PPid:")? } else { process };
         self.tasks.get(&by).map(|state| state.image)
     }
-
-    /// The image that a stopped task runs now.
-    fn image_of(&mut self, task: Pid) -> u32 {
-        let path = fs::read_link(proc_file(task, "exe")).unwrap_or_default().into_os_string();
-        let mut path = path.into_vec();
-        if path.ends_with(b" (deleted)") {
-            path.truncate(path.len() - b" (deleted)".len());
-        }
-        let image = Image { path, script: script_of(task) };
-        let next = u32::try_from(self.images.len()).unwrap_or(u32::MAX);
-        *self.images.entry(image).or_insert(next)
-    }
-}
-
-fn proc_file(task: Pid, name: &str) -> PathBuf {
-    PathBuf::from(format!("/proc/{}/{name}", task.as_raw_nonzero()))
-}
-
-/// The ABI of a call, as `seccomp_data` shows it.
-fn arch_of(data: &SeccompData) -> Option<Arch> {
-    match data.arch.arch()? {
-        Arch::X86_64 if data.nr & Arch::X32_BIT != 0 => Some(Arch::X32),
-        arch => Some(arch),
-    }
-}
-
-/// Whether a call puts a filter on its task: seccomp(SECCOMP_SET_MODE_FILTER) or
-/// prctl(PR_SET_SECCOMP).
-fn loads_filter(call: Call, data: &SeccompData) -> bool {
-    const SECCOMP_SET_MODE_FILTER: u64 = 1;
-    const PR_SET_SECCOMP: u64 = 22;
-    let is = |name| Syscall::from_name(name).and_then(|it| it.number(call.arch)) == Some(call.nr);
-    (data.args[0] == SECCOMP_SET_MODE_FILTER && is("seccomp"))
-        || (data.args[0] == PR_SET_SECCOMP && is("prctl"))
-}
-
-/// The script for which a task's program was run: the file that exec was given, if it is not a
-/// program itself.
-fn script_of(task: Pid) -> Option<Vec<u8>> {
-    let name = exec_name(task)?;
-    let path = Path::new(std::ffi::OsStr::from_bytes(&name));
-    let file = match path.strip_prefix("/") {
-        Ok(relative) => proc_file(task, "root").join(relative),
-        Err(_) => proc_file(task, "cwd").join(path),
-    };
-    let mut start = [0; 2];
-    File::open(file).ok()?.read_exact(&mut start).ok()?;
-    (&start == b"#!").then_some(name)
-}
-
-/// What exec was given as the file's name: AT_EXECFN of the auxiliary vector (getauxval(3)).
-fn exec_name(task: Pid) -> Option<Vec<u8>> {
-    const AT_EXECFN: u64 = 31;
-    let vector = fs::read(proc_file(task, "auxv")).ok()?;
-    let native = vector.chunks_exact(16).find_map(|pair| {
-        let (key, value) = pair.split_at(8);
-        let word = |bytes: &[u8]| Some(u64::from_ne_bytes(bytes.try_into().ok()?));
-        if word(key)? == AT_EXECFN { word(value) } else { None }
-    });
-    // A 32-bit program's has half the words.
-    let at = native.or_else(|| {
-        vector.chunks_exact(8).find_map(|pair| {
-            let (key, value) = pair.split_at(4);
-            let word = |bytes: &[u8]| Some(u64::from(u32::from_ne_bytes(bytes.try_into().ok()?)));
-            if word(key)? == AT_EXECFN { word(value) } else { None }
-        })
-    })?;
-    let memory = File::open(proc_file(task, "mem")).ok()?;
-    let mut name = Vec::new();
-    // Read by pieces that do not reach into the next page, which may not be there.
-    while name.len() < 4096 {
-        let mut piece = [0; 64];
-        let position = at.checked_add(u64::try_from(name.len()).ok()?)?;
-        let until_boundary = usize::try_from(64 - position % 64).ok()?;
-        let read = memory.read_at(&mut piece[..until_boundary], position).ok()?;
-        let piece = &piece[..read];
-        match piece.iter().position(|&byte| byte == 0) {
-            Some(end) => {
-                name.extend_from_slice(&piece[..end]);
-                return Some(name);
-            }
-            None if read == 0 => return None,
-            None => name.extend_from_slice(piece),
-        }
-    }
-    None
 }

@@ -1,0 +1,183 @@
+//! Answering the notified calls of a workload, in such a way that the workload outlives whoever
+//! answers.
+//!
+//! A supervisor reads each notification into memory that it shares with its keeper
+//! ([`Supervision::keep`]): a process that does nothing as long as the supervisor lives. If that
+//! dies, however it does, the keeper lets pass the one call that was read and perhaps not answered,
+//! whose id stands in the memory, and from then on every other.
+
+use std::ffi::c_void;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::ptr::{self, NonNull};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::mm::{MapFlags, ProtFlags};
+use strait_abi::AuditArch;
+use strait_bpf::SeccompData;
+
+pub use crate::keeper::Keeper;
+use crate::seccomp::{Listener, Notification};
+
+/// The one who answers.
+#[derive(Debug)]
+pub struct Supervision {
+    listener: Listener,
+    mailbox: Mailbox,
+}
+
+impl Supervision {
+    /// Takes up a listener.
+    ///
+    /// Where the kernel can (Linux 6.6) a notified task wakes its supervisor on its own CPU and the
+    /// supervisor the task on its own: each is about to sleep, so nothing is gained by another CPU
+    /// and the caches are lost.
+    ///
+    /// # Errors
+    /// If there is no memory for the notifications.
+    pub fn new(listener: Listener) -> io::Result<Supervision> {
+        /// `SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP` (include/uapi/linux/seccomp.h).
+        const SYNC_WAKE_UP: libc::c_ulong = 1;
+        // SAFETY: the descriptor is open for the borrow; SET_FLAGS takes a number. An older kernel
+        // answers EINVAL, and is slower.
+        unsafe {
+            libc::ioctl(
+                listener.as_fd().as_raw_fd(),
+                libc::SECCOMP_IOCTL_NOTIF_SET_FLAGS,
+                SYNC_WAKE_UP,
+            )
+        };
+        Ok(Supervision { listener, mailbox: Mailbox::new()? })
+    }
+
+    /// The listener.
+    pub fn listener(&self) -> &Listener {
+        &self.listener
+    }
+
+    /// Starts a keeper. To be done before the first call is let pass.
+    ///
+    /// # Errors
+    /// If there is no process or no descriptor for it.
+    pub fn keep(&self) -> io::Result<Keeper> {
+        Keeper::fork(self)
+    }
+
+    /// Waits for a notified call.
+    ///
+    /// # Errors
+    /// ENOENT if the call that was about to be read is gone, or if no task has the filter any more
+    /// ([`Supervision::is_over`] tells); EINTR if a signal came, as by a
+    /// [`Waker`](crate::waker::Waker).
+    pub fn receive(&mut self) -> io::Result<Notification> {
+        // SAFETY: the mapping is writable, of this size, and only the supervisor writes to it: the
+        // exclusive borrow makes that one thread, and the keeper reads only when this process is
+        // dead.
+        unsafe { ptr::write_bytes(self.mailbox.0.as_ptr(), 0, 1) };
+        // SAFETY: the descriptor is open for the borrow; RECV takes a pointer to a zeroed
+        // `struct seccomp_notif`, and the letter is zeroed and larger, with room for a kernel whose
+        // structure has grown.
+        let done = unsafe {
+            libc::ioctl(
+                self.listener.as_fd().as_raw_fd(),
+                libc::SECCOMP_IOCTL_NOTIF_RECV,
+                self.mailbox.notification().cast::<c_void>(),
+            )
+        };
+        if done != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: initialised, by zeros and then by the kernel, with integers, for which every bit
+        // pattern is a value; nobody writes to it now.
+        let letter = unsafe { self.mailbox.notification().read() };
+        Ok(Notification {
+            id: letter.id,
+            tid: letter.pid,
+            data: SeccompData {
+                nr: letter.data.nr.cast_unsigned(),
+                arch: AuditArch::from_raw(letter.data.arch),
+                instruction_pointer: letter.data.instruction_pointer,
+                args: letter.data.args,
+            },
+        })
+    }
+
+    /// Lets a call go on.
+    ///
+    /// # Errors
+    /// ENOENT if the call is gone.
+    pub fn pass(&self, id: u64) -> io::Result<()> {
+        self.listener.continue_call(id)
+    }
+
+    /// Whether no task has the filter any more.
+    pub fn is_over(&self) -> bool {
+        is_over(&self.listener)
+    }
+
+    /// The id of the call that was read last: 0 for none. Not of this process's own use.
+    pub(crate) fn last_read(&self) -> u64 {
+        // SAFETY: initialised integers, as in `receive`; the caller is the keeper, whose supervisor
+        // is dead, or a supervisor that does not receive now.
+        unsafe { self.mailbox.notification().read_volatile() }.id
+    }
+}
+
+impl AsFd for Supervision {
+    /// Readable when a call waits; hung up when no task has the filter any more.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.listener.as_fd()
+    }
+}
+
+/// Whether no task has the filter of this listener any more (Linux 5.8).
+pub fn is_over(listener: &impl AsFd) -> bool {
+    let mut fds = [PollFd::new(listener, PollFlags::empty())];
+    let ready = poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
+    ready.is_ok() && fds[0].revents().contains(PollFlags::HUP)
+}
+
+/// What RECV writes to.
+#[repr(C)]
+struct Letter {
+    notification: libc::seccomp_notif,
+    spare: [u64; 16],
+}
+
+/// A letter in memory that a fork shares.
+#[derive(Debug)]
+struct Mailbox(NonNull<Letter>);
+
+// SAFETY: the memory is not bound to a thread; who may touch it when is said where it is touched.
+unsafe impl Send for Mailbox {}
+// SAFETY: a shared reference writes nothing, and what it reads is written through an exclusive one.
+unsafe impl Sync for Mailbox {}
+
+impl Mailbox {
+    fn new() -> io::Result<Mailbox> {
+        // SAFETY: a new mapping at an address of the kernel's choice touches no other memory.
+        let memory = unsafe {
+            rustix::mm::mmap_anonymous(
+                ptr::null_mut(),
+                size_of::<Letter>(),
+                ProtFlags::READ | ProtFlags::WRITE,
+                MapFlags::SHARED,
+            )
+        }?;
+        let letter = NonNull::new(memory.cast());
+        Ok(Mailbox(letter.ok_or_else(|| io::Error::from_raw_os_error(libc::ENOMEM))?))
+    }
+
+    /// The notification, which a letter begins with.
+    fn notification(&self) -> *mut libc::seccomp_notif {
+        self.0.as_ptr().cast()
+    }
+}
+
+impl Drop for Mailbox {
+    fn drop(&mut self) {
+        // SAFETY: made in `new` with this length; nothing borrows from it beyond `self`. A failure
+        // leaves the mapping, which harms nothing.
+        let _ = unsafe { rustix::mm::munmap(self.0.as_ptr().cast(), size_of::<Letter>()) };
+    }
+}
