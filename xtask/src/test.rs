@@ -21,6 +21,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("gcc", "/usr/bin/gcc"),
     ("gcc-multilib", "/usr/lib32/crt1.o"),
     ("git", "/usr/bin/git"),
+    ("golang-github-containers-common", "/usr/share/containers/seccomp.json"),
     ("libc6-dev", "/usr/include/x86_64-linux-gnu/sys/syscall.h"),
     ("libseccomp-dev", "/usr/include/seccomp.h"),
     ("linux-libc-dev", "/usr/include/linux/seccomp.h"),

@@ -389,15 +389,38 @@ pub struct Profile {
     /// The container runtime that loads the profile (default: runc)
     #[arg(long, value_name = "RUNTIME", value_parser = runtime())]
     pub runtime: Option<Runtime>,
-    /// The newest kernel whose calls the runtime's libseccomp knows (default: all that are known)
+    /// The newest kernel whose calls the runtime's libseccomp knows, or `installed`: what the one
+    /// on this machine knows (default: all that are known here)
     #[arg(long, value_name = "VERSION")]
-    pub library: Option<KernelVersion>,
+    pub library: Option<Library>,
     /// Which thread's filter, of a file with several
     #[arg(long, value_name = "NAME")]
     pub thread: Option<String>,
     /// What the profile refers to as NAME is in this file; names of files beside it are found
     #[arg(long = "file", value_name = "NAME=PATH", value_parser = named_file)]
     pub files: Vec<(String, PathBuf)>,
+}
+
+/// Which calls the runtime's libseccomp knows by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Library {
+    /// Those that the library on this machine knows.
+    Installed,
+    /// Those of this kernel.
+    Kernel(KernelVersion),
+}
+
+impl std::str::FromStr for Library {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "installed" => Ok(Library::Installed),
+            _ => text.parse().map(Library::Kernel).map_err(|error| {
+                format!("{error}, or `installed` for the library on this machine")
+            }),
+        }
+    }
 }
 
 /// Who observes a recording.

@@ -10,9 +10,9 @@ use strait_policy::check::Places;
 use strait_policy::format::{Format, FormatError, Imported, Note, Target};
 use strait_policy::{ParseError, Policy, Recording, Rules};
 
-use crate::args::Profile;
+use crate::args::{Library, Profile};
 use crate::failure::Failure;
-use crate::{input, output};
+use crate::{input, libseccomp, output};
 
 /// A policy, and what it was read from.
 pub struct Document {
@@ -105,7 +105,11 @@ pub fn target(profile: &Profile) -> Result<Target, Failure> {
         target = target.with_capabilities(words).map_err(Failure::bad_input)?;
     }
     target.runtime = profile.runtime.unwrap_or(target.runtime);
-    target.library = profile.library;
+    target.library = match profile.library {
+        None => None,
+        Some(Library::Kernel(kernel)) => Some(kernel),
+        Some(Library::Installed) => Some(libseccomp::newest_known()?),
+    };
     target.thread = profile.thread.clone();
     for (name, path) in &profile.files {
         target.files.insert(name.clone(), text(path)?);

@@ -6,6 +6,7 @@ mod denials;
 mod documents;
 mod failure;
 mod input;
+mod libseccomp;
 mod output;
 mod verbs;
 mod witness;

@@ -142,36 +142,51 @@ fn default(
 fn table(spans: &[CallSpan<'_>], arch: Arch) -> Result<Table, FormatError> {
     let mut table = Table::new(Action::KillProcess);
     for span in spans {
-        let chain = match &span.answer {
-            Answer::Always(action) => Chain::from(*action),
-            Answer::Depends(arguments) => {
-                let regions = arguments.regions(MAX_REGIONS).ok_or_else(|| {
-                    inexpressible(format!("{arch}, number {}: its arguments", span.first))
-                })?;
-                let mut counts: BTreeMap<Action, usize> = BTreeMap::new();
-                for region in &regions {
-                    *counts.entry(region.action).or_default() += 1;
-                }
-                // Of two, the one that takes fewer words is spelled out, and rather what passes.
-                let otherwise = counts
-                    .iter()
-                    .max_by_key(|(action, count)| (!action.lets_pass(), **count))
-                    .map_or(Action::KillProcess, |(action, _)| *action);
-                let mut arms = Vec::new();
-                for region in regions.iter().filter(|region| region.action != otherwise) {
-                    let all = region.when.iter().map(condition).collect::<Option<Vec<_>>>();
-                    let all = all.ok_or_else(|| {
-                        let what = format!("{arch}, number {}: where it is called", span.first);
-                        inexpressible(what)
-                    })?;
-                    arms.push(Arm { when: Condition::All(all), action: region.action });
-                }
-                Chain { arms, otherwise }
-            }
-        };
+        let chain = answer_chain(&span.answer)
+            .map_err(|what| inexpressible(format!("{arch}, number {}: {what}", span.first)))?;
         table.set(span.first, span.last, chain);
     }
     Ok(table)
+}
+
+/// An answer as conditions on arguments, or what of it cannot be one.
+fn answer_chain(answer: &Answer<'_>) -> Result<Chain, &'static str> {
+    let arguments = match answer {
+        Answer::Always(action) => return Ok(Chain::from(*action)),
+        Answer::Depends(arguments) => arguments,
+    };
+    let regions = arguments.regions(MAX_REGIONS).ok_or("its arguments")?;
+    let mut counts: BTreeMap<Action, usize> = BTreeMap::new();
+    for region in &regions {
+        *counts.entry(region.action).or_default() += 1;
+    }
+    // Of two, the one that takes fewer words is spelled out, and rather what passes.
+    let otherwise = counts
+        .iter()
+        .max_by_key(|(action, count)| (!action.lets_pass(), **count))
+        .map_or(Action::KillProcess, |(action, _)| *action);
+    let mut arms = Vec::new();
+    for region in regions.iter().filter(|region| region.action != otherwise) {
+        let all = region.when.iter().map(condition).collect::<Option<Vec<_>>>();
+        arms.push(Arm {
+            when: Condition::All(all.ok_or("where it is called")?),
+            action: region.action,
+        });
+    }
+    Ok(Chain { arms, otherwise })
+}
+
+/// A decision on arguments alone as a chain: the given one if it says the same, or else in the words
+/// of what is decided. None if that takes too many.
+pub(crate) fn chain_of(decision: &Decision, written: Chain) -> Option<Chain> {
+    let arch = Arch::X86_64.audit_arch();
+    let alone = Rules::new(written.otherwise).with_table(arch, Table::new(written.clone()));
+    let alone = alone.decision().ok()?.only(arch, written.otherwise).ok()?;
+    if alone == decision.only(arch, written.otherwise).ok()? {
+        return Some(written);
+    }
+    let span = decision.calls(arch).next()?;
+    answer_chain(&span.answer).ok()
 }
 
 /// A constraint as a condition; none if it is on the instruction pointer.

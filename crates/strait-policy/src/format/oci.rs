@@ -5,6 +5,8 @@
 //! - a name that libseccomp does not know is skipped, and so is a rule whose action is the default;
 //! - a call's first rule without arguments decides, whatever stands before or after it;
 //! - conditions of one rule hold together, unless two are on one argument: then each is a rule;
+//! - of several rules with conditions the tree decides that libseccomp merges them into, and a rule
+//!   that contradicts another is refused (`docs/design/043-profiles-as-installed.md`);
 //! - arguments are compared as whole registers;
 //! - on ABIs with `socketcall` and `ipc`, a rule for a socket call is a rule for those too;
 //! - other audit arches, and x32 numbers where x32 is not listed, get kill-thread;
@@ -15,16 +17,14 @@
 //! for the machine and capabilities of [`Target`], as they do it before a runtime is asked.
 
 mod export;
-mod libseccomp;
 mod profile;
+mod runtime;
 
 use std::collections::BTreeSet;
 
 use strait_abi::Arch;
 
 pub use export::export;
-pub(super) use libseccomp::{multiplexed, test as compare_test, width as register};
-pub(super) use profile::{Arg, CompareOp};
 
 use super::{Codec, FormatError, Imported, Note, Runtime, Target, as_text};
 use crate::policy::{Architectures, Unknown};
@@ -56,11 +56,11 @@ pub(crate) fn import_profile(
     let mut notes = Vec::new();
     let profile =
         profile::resolve(root, target, &mut notes).map_err(|fault| fault.in_text(text))?;
-    let rules = libseccomp::install(&profile, target);
+    let rules = runtime::install(&profile, target).map_err(|fault| fault.in_text(text))?;
     let mut arches: BTreeSet<Arch> = profile.listed.iter().copied().collect();
     arches.insert(target.arch);
     let architectures = Architectures::new(arches).unwrap_or_else(|| target.arch.into());
-    let unknown = libseccomp::beyond_all_names(&rules, target.arch)
+    let unknown = runtime::beyond_all_names(&rules, target.arch)
         .filter(|action| *action != profile.default)
         .map(|action| Unknown { after: Arch::tables_as_of(), action });
     let policy = raise(&rules, architectures, profile.default, unknown)?;

@@ -6,7 +6,8 @@ use serde::Serialize;
 use strait_abi::{Arch, Syscall};
 use strait_bpf::Action;
 
-use super::{Runtime, Target, libseccomp, profile};
+use super::{Runtime, Target, profile, runtime};
+use crate::format::libseccomp::register;
 use crate::format::product::{Product, chain_products};
 use crate::format::{Exported, FormatError};
 use crate::policy::Policy;
@@ -30,7 +31,7 @@ pub fn export(policy: &Policy, target: &Target) -> Result<Exported, FormatError>
             // Half a register is the whole on an ABI of 32 bits; either may be what the policy
             // says for all of its ABIs.
             let of = |register| clauses(&chain_products(chain, policy.default, register)?);
-            Some([of(Some(libseccomp::width(arch))), of(Some(Width::W64))])
+            Some([of(Some(register(arch))), of(Some(Width::W64))])
         });
         let Some([Some(first), _]) = chains.next() else { continue };
         let alike = |both: [Option<Clauses>; 2]| {
@@ -87,7 +88,7 @@ pub fn export(policy: &Policy, target: &Target) -> Result<Exported, FormatError>
     let written = text::read_json(&text)
         .and_then(|root| profile::resolve(&root, target, &mut Vec::new()))
         .map_err(|fault| fault.in_text(&text))?;
-    let installed = libseccomp::install(&written, target);
+    let installed = runtime::install(&written, target).map_err(|fault| fault.in_text(&text))?;
     Exported::new(text, &rules, &installed, &policy.architectures)
 }
 

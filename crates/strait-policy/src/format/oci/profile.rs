@@ -4,6 +4,7 @@ use strait_abi::{Arch, KernelVersion, Syscall};
 use strait_bpf::Action;
 
 use super::Target;
+use crate::format::libseccomp::{Arg, CompareOp};
 use crate::text::{Fault, Node, Problem, Span, Value, nearest};
 
 /// What a runtime is given.
@@ -18,31 +19,12 @@ pub(super) struct Profile {
 /// One call, one action.
 #[derive(Debug)]
 pub(super) struct OciRule {
+    /// Where it stands.
+    pub(super) span: Span,
     /// A name that is known here, or not.
     pub(super) name: String,
     pub(super) action: Action,
     pub(super) args: Vec<Arg>,
-}
-
-/// One condition, as libseccomp has it.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::format) struct Arg {
-    pub(in crate::format) index: u8,
-    pub(in crate::format) op: CompareOp,
-    pub(in crate::format) value: u64,
-    pub(in crate::format) value_two: u64,
-}
-
-/// `SCMP_CMP_*`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::format) enum CompareOp {
-    Ne,
-    Lt,
-    Le,
-    Eq,
-    Ge,
-    Gt,
-    MaskedEq,
 }
 
 /// The profile that `root` is on this target.
@@ -208,7 +190,7 @@ fn rule(
                 format!("`{name}` is no system call that is known here: runtimes skip it{hint}"),
             ));
         }
-        rules.push(OciRule { name, action, args: args.clone() });
+        rules.push(OciRule { span: node.span, name, action, args: args.clone() });
     }
     Ok(())
 }

@@ -67,7 +67,7 @@ pub(super) fn rules(settings: &Settings, native: Arch) -> Rules {
         let allowed = allowed_architectures(&settings.architectures, native);
         let filter = Filter::new(Action::Allow, Action::KillThread);
         let filter = allowed.iter().fold(filter, |filter, arch| filter.with_arch(*arch, &[]));
-        filters.push(filter.rules());
+        filters.push(filter.rules_taken());
         // Later filters are not made for what is refused already.
         installer.arches.retain(|arch| allowed.contains(arch));
     }
@@ -116,9 +116,9 @@ impl Installer {
     fn load(&self, default: Action, rules: impl Fn(Arch) -> Vec<FilterRule>) -> Rules {
         let mut filter = Filter::new(default, Action::Allow);
         for &arch in &self.arches {
-            filter = filter.with_arch(arch, &rules(arch));
+            filter = filter.with_arch(arch, rules(arch));
         }
-        filter.rules()
+        filter.rules_taken()
     }
 
     fn all(&self, calls: &[&str], action: Action) -> Rules {
