@@ -6,16 +6,36 @@
 //! leave it out: in a user namespace of its own, or as root of a container, a workload has
 //! capabilities.
 //!
-//! Calls that are dangerous only with some arguments (clone with namespaces, prctl, socket with
-//! rare families, ioctl) are not here: nearly every program needs them, and their arguments are
-//! what a policy can narrow.
+//! Calls that are dangerous only with some arguments (clone with namespaces, socket with rare
+//! families, ioctl that types into a terminal) are not among them: nearly every program needs them,
+//! and their arguments are what a policy can narrow. They are the [`DangerousValue`]s.
 //!
 //! Sources: the manual's pages (section 2) and capabilities(7) for what a call does and what guards
 //! it; Docker's documentation of its default seccomp profile ("Significant syscalls blocked by
-//! default profile") for the choice; and for each CVE its entry in the list at cve.org, which names
-//! the call.
+//! default profile") for the choice. A CVE is here only if the hole was entered by the call itself,
+//! or cannot be used without it; each was looked up in a second place besides its entry at cve.org:
+//!
+//! | CVE | hole | second source |
+//! |---|---|---|
+//! | CVE-2009-1895 | personality flags survive set-user-id | Ubuntu's kernel tests (`MMAP_PAGE_ZERO`) |
+//! | CVE-2010-0415 | `do_pages_move` takes node numbers unchecked | the exploit "sieve" (Spender) |
+//! | CVE-2013-2094 | `perf_swevent_init` and a negative event number | RHSA-2013:0830 |
+//! | CVE-2014-4699 | ptrace, and a return by sysret | Docker's "security non-events" |
+//! | CVE-2016-0728 | KEYCTL_JOIN_SESSION_KEYRING leaks a reference | the fix's title in Oracle's kernel: "KEYS: Fix keyring ref leak in join_session_keyring()" |
+//! | CVE-2017-15274 | add_key with no payload and a length | Linux Test Project, `cve-2017-15274` (add_key02) |
+//! | CVE-2017-16995, CVE-2020-8835, CVE-2021-3490, CVE-2022-23222 | bpf's verifier | their exploits' write-ups; ZDI for 2020-8835 |
+//! | CVE-2018-18397 | userfaultfd passes the permissions of tmpfs by | oss-security, December 2018; RHSA-2019:0163 |
+//! | CVE-2019-13272 | PTRACE_TRACEME keeps stale credentials | write-ups of its exploits |
+//! | CVE-2021-41073 | io_uring, `loop_rw_iter` | oss-security, September 2021 (fix 16c8d2df7ec0) |
+//! | CVE-2022-0185 | fsconfig, `legacy_parse_param` | Linux Test Project, fsconfig03 |
+//! | CVE-2022-0492 | cgroup v1 `release_agent` | USN-5362-1; needs a namespace and a mount |
+//! | CVE-2022-29582 | io_uring's timeouts | the finders' write-up |
+//! | CVE-2023-0386 | overlayfs copies up what FUSE says | the finders' write-up; needs mount |
+//! | CVE-2023-2598 | io_uring's registered buffers | lists of exploits of io_uring |
+//! | CVE-2017-5226 | TIOCSTI out of a sandbox | bubblewrap's issue 142 |
+//! | CVE-2017-7308, CVE-2020-14386 | AF_PACKET's rings | Linux Test Project, `cve-2017-7308`, and its test of `tpacket_rcv` |
 
-use crate::Syscall;
+use crate::{Arch, Syscall};
 
 /// Why a call is dangerous.
 #[derive(Debug)]
@@ -112,6 +132,70 @@ impl Danger {
     }
 }
 
+/// Values of an argument with which a call is dangerous that nearly every program needs.
+#[derive(Debug)]
+pub struct DangerousValue {
+    call: &'static str,
+    arg: &'static str,
+    values: &'static [&'static str],
+    test: Test,
+    danger: Danger,
+}
+
+/// How an argument is compared with the values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Test {
+    /// It is one of them.
+    Equals,
+    /// It has one of their bits.
+    HasBits,
+}
+
+impl DangerousValue {
+    /// Every one, by call.
+    pub fn all() -> impl Iterator<Item = &'static DangerousValue> {
+        DANGEROUS_VALUES.iter()
+    }
+
+    /// The call.
+    ///
+    /// # Panics
+    /// Never: a test demands that each is a call.
+    pub fn syscall(&self) -> Syscall {
+        Syscall::from_name(self.call).expect("a test looks every call of the table up")
+    }
+
+    /// The name of the argument, which is the same on every arch.
+    pub const fn arg(&self) -> &'static str {
+        self.arg
+    }
+
+    /// The values' names, any of which is enough.
+    pub const fn values(&self) -> &'static [&'static str] {
+        self.values
+    }
+
+    /// Mask and value of each value on `arch`: the danger is there where the argument's bits in one
+    /// of the masks are that value. Values that the arch has not are left out.
+    pub fn tests(&self, arch: Arch) -> Vec<(u64, u64)> {
+        let Some((_, arg)) = self.syscall().arg(arch, self.arg) else { return Vec::new() };
+        let all = arg.width(arch).mask();
+        let Some(constants) = arg.constants() else { return Vec::new() };
+        let known = self.values.iter().filter_map(|name| constants.value(arch, name));
+        known
+            .map(|value| match self.test {
+                Test::Equals => (all, value & all),
+                Test::HasBits => (value & all, value & all),
+            })
+            .collect()
+    }
+
+    /// What is dangerous about them.
+    pub const fn danger(&self) -> &Danger {
+        &self.danger
+    }
+}
+
 impl Syscall {
     /// Why the call is dangerous; `None` for most calls, and for those whose arguments decide.
     pub fn danger(self) -> Option<&'static Danger> {
@@ -141,6 +225,70 @@ const NEW_MOUNT: &str = "is a step of mounting by descriptors, which rules on mo
 const RING: &str = "lets the kernel open, connect, read and write without a filter seeing it";
 const PORTS: &str = "gives access to I/O ports, and through them to hardware";
 const VM86: &str = "runs 16-bit code through rarely used parts of the kernel's entry code";
+
+/// By call.
+static DANGEROUS_VALUES: &[DangerousValue] = &[
+    DangerousValue {
+        call: "clone",
+        arg: "flags",
+        values: &[
+            "CLONE_NEWCGROUP",
+            "CLONE_NEWIPC",
+            "CLONE_NEWNET",
+            "CLONE_NEWNS",
+            "CLONE_NEWPID",
+            "CLONE_NEWUSER",
+            "CLONE_NEWUTS",
+        ],
+        test: Test::HasBits,
+        danger: cves(
+            danger(Namespace, 6, "makes namespaces, in which the caller has every capability"),
+            &["CVE-2022-0185", "CVE-2022-0492"],
+        ),
+    },
+    DangerousValue {
+        call: "ioctl",
+        arg: "cmd",
+        values: &["TIOCSTI", "TIOCLINUX"],
+        test: Test::Equals,
+        danger: cves(
+            danger(
+                ProcessInspection,
+                5,
+                "types into the terminal, as if whoever started the workload did",
+            ),
+            &["CVE-2017-5226"],
+        ),
+    },
+    DangerousValue {
+        call: "socket",
+        arg: "domain",
+        values: &["AF_ALG"],
+        test: Test::Equals,
+        danger: danger(KernelAttackSurface, 4, "reaches the kernel's own cryptography"),
+    },
+    DangerousValue {
+        call: "socket",
+        arg: "domain",
+        values: &["AF_PACKET"],
+        test: Test::Equals,
+        danger: cves(
+            danger(KernelAttackSurface, 5, "reads and writes whole network frames"),
+            &["CVE-2017-7308", "CVE-2020-14386"],
+        ),
+    },
+    DangerousValue {
+        call: "socket",
+        arg: "domain",
+        values: &["AF_VSOCK"],
+        test: Test::Equals,
+        danger: danger(
+            KernelAttackSurface,
+            5,
+            "talks to the hypervisor and other machines on it, past network namespaces",
+        ),
+    },
+];
 
 /// By name.
 static DANGERS: &[(&str, Danger)] = &[
@@ -206,8 +354,8 @@ static DANGERS: &[(&str, Danger)] = &[
     ("fspick", danger(Mount, 6, NEW_MOUNT)),
     ("get_kernel_syms", danger(Obsolete, 2, OLD_MODULES)),
     ("init_module", danger(KernelCode, 10, "loads code into the kernel")),
-    ("io_uring_enter", danger(FilterBypass, 7, RING)),
-    ("io_uring_register", danger(FilterBypass, 7, RING)),
+    ("io_uring_enter", cves(danger(FilterBypass, 7, RING), &["CVE-2021-41073", "CVE-2022-29582"])),
+    ("io_uring_register", cves(danger(FilterBypass, 7, RING), &["CVE-2023-2598"])),
     (
         "io_uring_setup",
         cves(danger(FilterBypass, 7, RING), &["CVE-2021-41073", "CVE-2022-29582", "CVE-2023-2598"]),
@@ -311,7 +459,7 @@ static DANGERS: &[(&str, Danger)] = &[
                 8,
                 "reads and steers another process, and before 4.8 led past seccomp filters",
             ),
-            &["CVE-2019-13272"],
+            &["CVE-2014-4699", "CVE-2019-13272"],
         ),
     ),
     ("query_module", danger(Obsolete, 2, OLD_MODULES)),
@@ -386,8 +534,24 @@ mod tests {
     }
 
     #[test]
+    fn dangerous_values_are_values_of_their_arguments() {
+        assert!(DANGEROUS_VALUES.is_sorted_by_key(|value| (value.call, value.arg)));
+        for value in DangerousValue::all() {
+            assert!(value.syscall().danger().is_none(), "{}", value.call);
+            for &arch in Arch::ALL.iter().filter(|arch| value.syscall().number(**arch).is_some()) {
+                let tests = value.tests(arch);
+                assert_eq!(tests.len(), value.values.len(), "{} on {arch}", value.call);
+                assert!(tests.iter().all(|(mask, wanted)| wanted & mask == *wanted));
+            }
+        }
+        let newuser = DangerousValue::all().next().unwrap().tests(Arch::X86_64);
+        assert!(newuser.contains(&(0x1000_0000, 0x1000_0000)));
+    }
+
+    #[test]
     fn weights_and_reasons_have_their_form() {
-        for (name, entry) in DANGERS {
+        let of_values = DANGEROUS_VALUES.iter().map(|value| (value.call, &value.danger));
+        for (name, entry) in DANGERS.iter().map(|(name, entry)| (*name, entry)).chain(of_values) {
             assert!((1..=10).contains(&entry.weight), "{name}");
             let starts = entry.reason.starts_with(|c: char| c.is_ascii_lowercase());
             assert!(starts && !entry.reason.ends_with('.'), "{name}: reads as `{name} …`");

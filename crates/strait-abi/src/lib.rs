@@ -30,7 +30,7 @@ mod version;
 
 pub use arch::{Arch, AuditArch, UnknownArch};
 pub use constant::ConstantSet;
-pub use danger::{Danger, DangerClass};
+pub use danger::{Danger, DangerClass, DangerousValue};
 pub use signature::{Arg, Width};
 pub use syscall::{Syscall, UnknownSyscall};
 pub use version::{InvalidKernelVersion, KernelVersion};
