@@ -8,6 +8,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use rustix::process::{Pid, Resource};
 use strait_abi::{Arch, KernelVersion};
+use strait_policy::check::Code;
 use strait_policy::format::{Format, Runtime};
 
 /// Give a Linux workload the narrowest system call passage that it can live with.
@@ -36,8 +37,18 @@ pub enum Verb {
     Record(Record),
     /// Write the least policy that permits what recordings saw, with the reason for each allow
     Generate(Generate),
-    /// Say what a policy allows that its author may not have meant
+    /// Find what a policy allows that its author may not have meant, and what else is wrong with it
     Check(Check),
+    /// Tell what a code of `check` means, why it matters and what to do about it
+    ExplainCode(ExplainCode),
+    /// Tell what a policy does with one call, by which rule, and why the call is in it
+    Explain(Explain),
+    /// Compare two policies, profiles, programs or processes: equal, tighter, looser, or neither
+    Diff(Diff),
+    /// Write the policy that lets pass what any of several do, with the reasons of all
+    Merge(Merge),
+    /// Tell what a policy would have denied of what was recorded
+    Replay(Replay),
     /// List the named sets of calls, or show one with why each call is in it
     Sets(Sets),
     /// Print the JSON Schema of policies, for editors
@@ -147,7 +158,88 @@ pub struct Check {
     /// The policy (`-`: standard input)
     #[arg(value_name = "POLICY", value_hint = ValueHint::FilePath)]
     pub policy: PathBuf,
-    /// Print the findings as JSON
+    /// The form of the findings
+    #[arg(long, value_enum, default_value_t = FindingFormat::Text)]
+    pub format: FindingFormat,
+    /// Print the findings as JSON: the same as --format json
+    #[arg(long, conflicts_with = "format")]
+    pub json: bool,
+    /// Fail on findings of this severity and above
+    #[arg(long, value_enum, value_name = "SEVERITY", default_value_t = Deny::Error)]
+    pub deny: Deny,
+    #[command(flatten)]
+    pub profile: Profile,
+}
+
+/// `strait explain-code`.
+#[derive(Debug, Args)]
+pub struct ExplainCode {
+    /// A code, such as S001 (default: list them all)
+    #[arg(value_name = "CODE")]
+    pub code: Option<Code>,
+    /// Print it as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `strait explain`.
+#[derive(Debug, Args)]
+pub struct Explain {
+    /// The policy (`-`: standard input)
+    #[arg(value_name = "POLICY", value_hint = ValueHint::FilePath)]
+    pub policy: PathBuf,
+    /// The call, such as 'openat(AT_FDCWD, "/etc/passwd", O_RDONLY)', or its name alone
+    #[arg(value_name = "CALL")]
+    pub call: String,
+    /// Print it as JSON
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub profile: Profile,
+}
+
+/// `strait diff`.
+#[derive(Debug, Args)]
+pub struct Diff {
+    /// A policy, profile or program, or `pid:N` for what the kernel holds for a process
+    #[arg(value_name = "A")]
+    pub first: Subject,
+    /// What it is compared with
+    #[arg(value_name = "B")]
+    pub second: Subject,
+    /// Print the result as JSON
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub profile: Profile,
+}
+
+/// `strait merge`.
+#[derive(Debug, Args)]
+pub struct Merge {
+    /// The policies or profiles
+    #[arg(required = true, num_args = 2.., value_name = "POLICY", value_hint = ValueHint::FilePath)]
+    pub policies: Vec<PathBuf>,
+    /// Write the policy to this file (default: standard output)
+    #[arg(short, long, value_name = "OUT", value_hint = ValueHint::FilePath)]
+    pub output: Option<PathBuf>,
+    /// Print the policy as JSON
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub profile: Profile,
+}
+
+/// `strait replay`.
+#[derive(Debug, Args)]
+pub struct Replay {
+    /// The policy
+    #[arg(value_name = "POLICY", value_hint = ValueHint::FilePath)]
+    pub policy: PathBuf,
+    /// Recordings, or output of strace, whose calls have arguments (`-`: standard input)
+    #[arg(required = true, value_name = "REC", value_hint = ValueHint::FilePath)]
+    pub recordings: Vec<PathBuf>,
+    /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
     #[command(flatten)]
@@ -445,6 +537,28 @@ pub enum TightenEngine {
     Ebpf,
     /// ptrace (needs nothing; slow)
     Ptrace,
+}
+
+/// The forms that findings can be written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum FindingFormat {
+    /// With the lines that they are about, for people
+    Text,
+    /// One object each
+    Json,
+    /// SARIF 2.1.0, for code scanning
+    Sarif,
+}
+
+/// From which severity on findings are a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Deny {
+    /// Whatever was found
+    Note,
+    /// Warnings and errors
+    Warning,
+    /// Errors
+    Error,
 }
 
 /// The forms that a program can be written in.

@@ -6,13 +6,33 @@ use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 use anyhow::{Context, anyhow};
 use strait_abi::{Arch, KernelVersion};
 use strait_bpf::{ByteOrder, Program};
-use strait_policy::check::Places;
 use strait_policy::format::{Format, FormatError, Imported, Note, Target};
 use strait_policy::{ParseError, Policy, Recording, Rules};
 
 use crate::args::{Library, Profile};
 use crate::failure::Failure;
 use crate::{input, libseccomp, output};
+
+/// A file of a known format, and what it is as a policy, or why it is none.
+pub struct File {
+    /// How it is called in messages.
+    pub name: String,
+    /// What stands in it.
+    pub bytes: Vec<u8>,
+    /// The format that it was read in.
+    pub format: Format,
+    /// What it was read for.
+    pub target: Target,
+    /// What it is.
+    pub imported: Result<Imported, FormatError>,
+}
+
+impl File {
+    /// Its text; nothing of it where it is none.
+    pub fn text(&self) -> &str {
+        std::str::from_utf8(&self.bytes).unwrap_or_default()
+    }
+}
 
 /// A policy, and what it was read from.
 pub struct Document {
@@ -24,12 +44,9 @@ pub struct Document {
 }
 
 impl Document {
-    /// Where the parts of the policy stand in the file; nowhere in one of a foreign format.
-    pub fn places(&self) -> Places {
-        match (self.format, std::str::from_utf8(&self.bytes)) {
-            (Format::Strait, Ok(text)) => Places::of(text),
-            _ => Places::of(""),
-        }
+    /// Its text; nothing of it where it is none.
+    pub fn text(&self) -> &str {
+        std::str::from_utf8(&self.bytes).unwrap_or_default()
     }
 
     /// The text, if it is an OCI profile.
@@ -41,10 +58,19 @@ impl Document {
 
 /// Reads a policy or a foreign profile; what is to be known of that is said.
 pub fn document(path: &Path, profile: &Profile) -> Result<Document, Failure> {
-    let name = input::name(path);
-    let bytes = input::read(path)?;
-    let format = profile.from.unwrap_or_else(|| Format::detect(&bytes));
-    let imported = import(path, &bytes, format, profile)?;
+    policy_in(file(path, profile)?)
+}
+
+/// The policy that a file is; what is to be known of that is said.
+pub fn policy_in(file: File) -> Result<Document, Failure> {
+    let File { name, bytes, format, imported, .. } = file;
+    let imported = imported.map_err(|error| match error {
+        FormatError::Parse(error) => {
+            let text = String::from_utf8_lossy(&bytes);
+            Failure::bad_input_report(report(&name, &text, &error))
+        }
+        error => Failure::bad_input(anyhow::Error::new(error).context(name.clone())),
+    })?;
     for Note { place, message } in &imported.notes {
         let place = place.map_or_else(String::new, |at| format!(":{}:{}", at.line, at.column));
         output::say(&format!("strait: {name}{place}: {message}"));
@@ -52,40 +78,30 @@ pub fn document(path: &Path, profile: &Profile) -> Result<Document, Failure> {
     Ok(Document { policy: imported.policy, format, bytes })
 }
 
+/// Reads a file that should be a policy or a foreign profile, with the files beside it that it
+/// refers to.
+pub fn file(path: &Path, profile: &Profile) -> Result<File, Failure> {
+    let bytes = input::read(path)?;
+    let format = profile.from.unwrap_or_else(|| Format::detect(&bytes));
+    let mut target = target(profile)?;
+    let imported = loop {
+        match format.import(&bytes, &target) {
+            Err(FormatError::MissingFile { name, .. }) if !target.files.contains_key(&name) => {
+                let folder = path.parent().unwrap_or(Path::new(""));
+                let text = text(&folder.join(&name))?;
+                target.files.insert(name, text);
+            }
+            imported => break imported,
+        }
+    };
+    Ok(File { name: input::name(path), bytes, format, target, imported })
+}
+
 /// Reads a policy or a foreign profile, and what it means.
 pub fn policy(path: &Path, profile: &Profile) -> Result<(Policy, Rules), Failure> {
     let Document { policy, .. } = document(path, profile)?;
     let rules = policy.lower().context(input::name(path)).map_err(Failure::bad_input)?;
     Ok((policy, rules))
-}
-
-/// Imports it, with the files beside it that it refers to.
-fn import(
-    path: &Path,
-    bytes: &[u8],
-    format: Format,
-    profile: &Profile,
-) -> Result<Imported, Failure> {
-    let name = input::name(path);
-    let mut target = target(profile)?;
-    loop {
-        let error = match format.import(bytes, &target) {
-            Ok(imported) => return Ok(imported),
-            Err(error) => error,
-        };
-        match &error {
-            FormatError::MissingFile { name, .. } if !target.files.contains_key(name) => {
-                let folder = path.parent().unwrap_or(Path::new(""));
-                let text = text(&folder.join(name))?;
-                target.files.insert(name.clone(), text);
-            }
-            FormatError::Parse(error) => {
-                let text = String::from_utf8_lossy(bytes);
-                return Err(Failure::bad_input_report(report(&name, &text, error)));
-            }
-            _ => return Err(Failure::bad_input(anyhow::Error::new(error).context(name))),
-        }
-    }
 }
 
 /// What profiles are resolved for: as the arguments say, or this machine.
@@ -119,8 +135,18 @@ pub fn target(profile: &Profile) -> Result<Target, Failure> {
 
 /// Reads a recording.
 pub fn recording(path: &Path) -> Result<Recording, Failure> {
-    let text = text(path)?;
-    Recording::from_json(&text).with_context(|| input::name(path)).map_err(Failure::bad_input)
+    recording_in(path, &text(path)?)
+}
+
+/// The recording that a text is.
+pub fn recording_in(path: &Path, text: &str) -> Result<Recording, Failure> {
+    Recording::from_json(text).with_context(|| input::name(path)).map_err(Failure::bad_input)
+}
+
+/// The program that a file is.
+pub fn program_in(file: &File) -> Result<Program, Failure> {
+    let program = Program::from_bytes(&file.bytes).with_context(|| file.name.clone());
+    program.map_err(Failure::bad_input)
 }
 
 /// Reads a program file for the arches of a policy, whose byte order it must have.
@@ -139,7 +165,8 @@ pub fn program(path: &Path) -> Result<Program, Failure> {
     Program::from_bytes(&bytes).with_context(|| input::name(path)).map_err(Failure::bad_input)
 }
 
-fn text(path: &Path) -> Result<String, Failure> {
+/// Reads a text.
+pub fn text(path: &Path) -> Result<String, Failure> {
     String::from_utf8(input::read(path)?).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
         Failure::bad_input(anyhow!("{} is not UTF-8: byte {at} is wrong", input::name(path)))
@@ -147,7 +174,7 @@ fn text(path: &Path) -> Result<String, Failure> {
 }
 
 /// The error with the lines that it is about, as compilers show it.
-fn report(name: &str, text: &str, error: &ParseError) -> String {
+pub fn report(name: &str, text: &str, error: &ParseError) -> String {
     let title = error.problem.to_string();
     let span = error.place.start..error.place.end.max(error.place.start);
     let snippet = Snippet::source(text).path(name).annotation(AnnotationKind::Primary.span(span));

@@ -3,6 +3,7 @@
 
 mod args;
 mod denials;
+mod diagnostics;
 mod documents;
 mod failure;
 mod input;
@@ -28,6 +29,11 @@ fn main() -> ExitCode {
         Verb::Record(args) => verbs::record::run(&args),
         Verb::Generate(args) => verbs::generate::run(&args),
         Verb::Check(args) => verbs::check::run(&args),
+        Verb::ExplainCode(args) => verbs::explain_code::run(&args),
+        Verb::Explain(args) => verbs::explain::run(&args),
+        Verb::Diff(args) => verbs::diff::run(&args),
+        Verb::Merge(args) => verbs::merge::run(&args),
+        Verb::Replay(args) => verbs::replay::run(&args),
         Verb::Sets(args) => verbs::sets::run(&args),
         Verb::Schema => verbs::sets::schema(),
         Verb::Convert(args) => verbs::convert::run(&args),

@@ -1,39 +1,79 @@
 //! Checking: what a policy allows that its author may not have meant, or cannot have wanted.
 //!
-//! Each kind of finding has a [`Code`] that never changes its meaning.
+//! Each kind of finding has a [`Code`] that never changes its meaning. What can be decided is
+//! decided over all arguments and not guessed from how rules look.
 
 mod code;
+mod danger;
+mod document;
+mod ledger;
+mod name;
 mod place;
+mod rules;
+mod twins;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use strait_abi::{Arch, Syscall};
-use strait_bpf::Action;
+use strait_bpf::{Action, Undecided};
 
-pub use code::{Code, Severity};
+pub use code::{Code, Severity, UnknownCode};
+pub use document::{Located, Report, check_document};
 pub use place::Places;
 
-use crate::lower::{Because, LowerError};
-use crate::policy::{Date, Necessity, Policy, Rule};
-use crate::principle::PROBED;
-use crate::rules::Chain;
-use crate::signature::register;
+use crate::lower::{Because, LowerError, Step};
+use crate::policy::{Date, Policy};
+use crate::rules::{Arm, Chain};
+use crate::satisfy::can_give;
 
 /// Something that a check found.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Finding {
     /// The kind.
     pub code: Code,
+    /// How much it matters: as the code says, or less where somebody has taken care of it.
+    pub severity: Severity,
     /// What it is about.
     pub subject: Subject,
-    /// What it is, and what to do.
+    /// The call that it is about, if it is about one.
+    pub call: Option<Syscall>,
+    /// What it is.
     pub message: String,
+    /// What to do, where that is not the same for all findings of the kind.
+    pub help: Option<String>,
+    /// Known holes that it is about.
+    pub cves: Vec<&'static str>,
 }
 
 impl Finding {
-    /// How much it matters.
-    pub fn severity(&self) -> Severity {
-        self.code.severity()
+    fn new(code: Code, subject: Subject, message: impl Into<String>) -> Finding {
+        Finding {
+            code,
+            severity: code.severity(),
+            subject,
+            call: match subject {
+                Subject::Call(_, call) | Subject::Necessity(call) => Some(call),
+                _ => None,
+            },
+            message: message.into(),
+            help: None,
+            cves: Vec::new(),
+        }
+    }
+
+    fn about(mut self, call: Syscall) -> Finding {
+        self.call = Some(call);
+        self
+    }
+
+    fn help(mut self, help: impl Into<String>) -> Finding {
+        self.help = Some(help.into());
+        self
+    }
+
+    fn at_most(mut self, severity: Severity) -> Finding {
+        self.severity = self.severity.min(severity);
+        self
     }
 }
 
@@ -43,8 +83,16 @@ impl Finding {
 pub enum Subject {
     /// The policy as a whole.
     Policy,
+    /// `architectures`.
+    Architectures,
     /// `default`.
     Default,
+    /// `foreign`.
+    Foreign,
+    /// `unknown`.
+    Unknown,
+    /// A set of `include`, by its index from 0.
+    Include(usize),
     /// A rule, by its index from 0.
     Rule(usize),
     /// A call within a rule.
@@ -60,342 +108,151 @@ pub enum Subject {
 /// # Errors
 /// If the policy has no meaning.
 pub fn check(policy: &Policy, today: Option<Date>) -> Result<Vec<Finding>, LowerError> {
-    let mut checker = Checker { policy, view: View::new(policy)?, findings: BTreeSet::new() };
-    checker.default();
-    checker.calls();
+    check_as(policy, today, Nature::Policy)
+}
+
+/// What kind of document a policy was read from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Nature {
+    /// A `SyscallPolicy`, which has a ledger.
+    Policy,
+    /// A container's profile: the runtime loads the filter and then starts the workload by exec.
+    Container,
+    /// Any other: no ledger, and nothing is known of who loads it.
+    Filter,
+}
+
+fn check_as(
+    policy: &Policy,
+    today: Option<Date>,
+    nature: Nature,
+) -> Result<Vec<Finding>, LowerError> {
+    let bare = Policy { rules: Vec::new(), ..policy.clone() };
+    let mut checker = Checker {
+        policy,
+        today,
+        nature,
+        view: View::new(policy)?,
+        without_rules: View::new(&bare)?,
+        findings: BTreeSet::new(),
+    };
+    checker.danger();
     checker.twins();
-    checker.rules()?;
-    checker.conditions();
-    checker.ledger(today);
+    checker.rules();
+    checker.ledger();
     Ok(checker.findings.into_iter().collect())
-}
-
-/// What each call gets on each ABI of the policy.
-struct View {
-    chains: Vec<(Arch, Syscall, Chain)>,
-}
-
-impl View {
-    fn new(policy: &Policy) -> Result<View, LowerError> {
-        let rules = policy.lower()?;
-        let mut chains = Vec::new();
-        for arch in policy.architectures.iter() {
-            let Some(table) = rules.table(arch.audit_arch()) else { continue };
-            for call in Syscall::all() {
-                if let Some(nr) = call.number(arch) {
-                    chains.push((arch, call, table.chain(nr).clone()));
-                }
-            }
-        }
-        Ok(View { chains })
-    }
-
-    fn chain(&self, call: Syscall, arch: Arch) -> Option<&Chain> {
-        let found = |(a, c, _): &&(Arch, Syscall, Chain)| *a == arch && *c == call;
-        self.chains.iter().find(found).map(|(_, _, chain)| chain)
-    }
-
-    /// Whether the call passes with some arguments.
-    fn passes(&self, name: &str, arch: Arch) -> bool {
-        let chain = Syscall::from_name(name).and_then(|call| self.chain(call, arch));
-        chain.is_some_and(|chain| actions(chain).any(Action::lets_pass))
-    }
-
-    /// Whether the call never passes, or not with all arguments.
-    fn is_filtered(&self, name: &str, arch: Arch) -> bool {
-        let chain = Syscall::from_name(name).and_then(|call| self.chain(call, arch));
-        chain.is_some_and(|chain| !actions(chain).all(Action::lets_pass))
-    }
-}
-
-fn actions(chain: &Chain) -> impl Iterator<Item = Action> + '_ {
-    chain.arms.iter().map(|arm| arm.action).chain([chain.otherwise])
 }
 
 struct Checker<'a> {
     policy: &'a Policy,
+    today: Option<Date>,
+    nature: Nature,
     view: View,
+    /// What calls would get if there were no rules.
+    without_rules: View,
     findings: BTreeSet<Finding>,
 }
 
-/// Calls that do what another does: who filters the first must filter the second.
-const TWINS: &[(&str, &str)] = &[
-    ("open", "openat"),
-    ("open", "openat2"),
-    ("openat", "openat2"),
-    ("openat", "open_by_handle_at"),
-    ("clone", "clone3"),
-    ("unshare", "clone3"),
-    ("execve", "execveat"),
-    ("mmap", "mmap2"),
-    ("mprotect", "pkey_mprotect"),
-    ("mount", "move_mount"),
-    ("mount", "fsmount"),
-    ("ptrace", "process_vm_writev"),
-    ("process_vm_readv", "pidfd_getfd"),
-    ("kill", "pidfd_send_signal"),
-    ("init_module", "finit_module"),
-    ("kexec_load", "kexec_file_load"),
-    ("setxattr", "setxattrat"),
-    ("fchmodat", "fchmodat2"),
-    ("socket", "socketcall"),
-    ("semop", "ipc"),
-];
-
-/// Calls whose work io_uring does without a filter seeing it.
-const BY_IO_URING: &[&str] = &["openat", "socket", "connect", "accept4", "unlinkat", "renameat2"];
-
 impl Checker<'_> {
-    fn find(&mut self, code: Code, subject: Subject, message: String) {
-        self.findings.insert(Finding { code, subject, message });
+    fn find(&mut self, finding: Finding) {
+        self.findings.insert(finding);
     }
 
-    /// The rule that has the call, as a subject.
-    fn subject(&self, call: Syscall, arch: Arch) -> Subject {
-        let index = self.policy.rules.iter().position(|rule| rule.applies_to(call, arch));
-        index.map_or(Subject::Policy, |index| Subject::Call(index, call))
-    }
-
-    fn default(&mut self) {
-        if self.policy.default.lets_pass() {
-            let message = "the default lets every call pass that no rule names: new calls too; \
-                           deny by default and allow what is needed";
-            self.find(Code::PermissiveDefault, Subject::Default, message.to_owned());
-        }
-        for arch in self.policy.architectures.iter() {
-            if self.view.is_filtered("exit_group", arch) && !self.view.passes("exit_group", arch) {
-                let message = format!("no program can end on {arch}: allow exit_group");
-                self.find(Code::CannotRun, Subject::Policy, message);
-            }
+    /// The part of the policy that gives a call an action that is wanted.
+    fn subject(&self, call: Syscall, arch: Arch, wanted: impl Fn(Action) -> bool) -> Subject {
+        let because = self.view.answer(call, arch).and_then(|answer| answer.because(wanted));
+        match because {
+            Some(Because::Rule(index)) => Subject::Call(index, call),
+            Some(Because::Include(index)) => Subject::Include(index),
+            Some(Because::Default) => Subject::Default,
+            Some(Because::Unknown) => Subject::Unknown,
+            Some(Because::Foreign) | None => Subject::Policy,
         }
     }
 
-    fn calls(&mut self) {
-        for (arch, call, chain) in self.view.chains.clone() {
-            let passes = actions(&chain).any(Action::lets_pass);
-            if let Some(danger) = call.danger().filter(|_| passes) {
-                let subject = self.subject(call, arch);
-                let mut message = format!("`{call}` is allowed: {}", danger.reason());
-                if !danger.cves().is_empty() {
-                    message.push_str(&format!(
-                        " (holes that were reached by it: {})",
-                        danger.cves().join(", ")
-                    ));
-                }
-                self.find(Code::Dangerous, subject, message);
-            }
-            let probed = PROBED.iter().find(|(name, _)| *name == call.name());
-            if let (Some((_, why)), [], Action::Errno(errno)) =
-                (probed, chain.arms.as_slice(), chain.otherwise)
-                && errno != 38
-            {
-                let text = crate::action_text(chain.otherwise);
-                let message = format!("`{call}` gets {text}: {why}, but only on ENOSYS");
-                let subject = self.subject(call, arch);
-                self.find(Code::NeedsEnosys, subject, message);
+    /// Whether a rule that is for `arch` names the call.
+    fn is_named(&self, call: Syscall, arch: Arch) -> bool {
+        self.policy.rules.iter().any(|rule| rule.applies_to(call, arch))
+    }
+}
+
+/// What each call gets on each ABI of the policy.
+struct View(BTreeMap<(Arch, Syscall), Answer>);
+
+/// What one call gets, and which part of the policy says so.
+struct Answer {
+    chain: Chain,
+    /// For each arm, and for what is otherwise.
+    because: Vec<Because>,
+}
+
+impl Answer {
+    fn new(steps: Vec<Step>) -> Answer {
+        let because = steps.iter().map(|step| step.because).collect();
+        let mut chain = Chain::from(Action::KillProcess);
+        for Step { when, action, .. } in steps {
+            match when {
+                Some(when) => chain.arms.push(Arm { when, action }),
+                None => chain.otherwise = action,
             }
         }
+        Answer { chain, because }
     }
 
-    fn twins(&mut self) {
-        for arch in self.policy.architectures.iter() {
-            for (one, other) in TWINS {
-                if self.view.is_filtered(one, arch) && self.view.passes(other, arch) {
-                    let Some(call) = Syscall::from_name(other) else { continue };
-                    if self.view.passes(one, arch) && self.view.is_filtered(other, arch) {
-                        // Both have conditions: they may well say the same.
-                        continue;
-                    }
-                    let message = format!(
-                        "`{one}` is filtered on {arch} and `{other}`, which does the same, is not"
-                    );
-                    let subject = self.subject(call, arch);
-                    self.find(Code::TwinLeftOpen, subject, message);
-                }
-            }
-            let filtered: Vec<&str> = BY_IO_URING
-                .iter()
-                .copied()
-                .filter(|name| self.view.is_filtered(name, arch))
-                .collect();
-            let io_uring = Syscall::from_name("io_uring_setup");
-            if let Some(call) = io_uring.filter(|call| self.view.passes(call.name(), arch))
-                && !filtered.is_empty()
-            {
-                let message = format!(
-                    "io_uring does the work of {} without a filter seeing it",
-                    filtered.join(", ")
-                );
-                let subject = self.subject(call, arch);
-                self.find(Code::IoUring, subject, message);
+    fn because(&self, wanted: impl Fn(Action) -> bool) -> Option<Because> {
+        let actions = self.chain.arms.iter().map(|arm| arm.action).chain([self.chain.otherwise]);
+        let mut both = actions.zip(&self.because);
+        both.find(|(action, _)| wanted(*action)).map(|(_, because)| *because)
+    }
+}
+
+impl View {
+    fn new(policy: &Policy) -> Result<View, LowerError> {
+        let mut answers = BTreeMap::new();
+        for arch in policy.architectures.iter() {
+            let numbered = |call: Syscall| Some((call, call.number(arch)?));
+            let calls: Vec<(Syscall, u32)> = Syscall::all().filter_map(numbered).collect();
+            let numbers = calls.iter().map(|(_, nr)| *nr);
+            for (&(call, _), steps) in calls.iter().zip(policy.steps(arch.audit_arch(), numbers)?) {
+                answers.insert((arch, call), Answer::new(steps));
             }
         }
-        let arches: Vec<Arch> = self.policy.architectures.iter().collect();
-        for pair in
-            [(Arch::X86_64, Arch::I386), (Arch::X86_64, Arch::X32), (Arch::Aarch64, Arch::Arm)]
-        {
-            if !arches.contains(&pair.0) || !arches.contains(&pair.1) {
-                continue;
-            }
-            let looser: Vec<Syscall> = Syscall::all()
-                .filter(|call| call.number(pair.0).is_some() && call.number(pair.1).is_some())
-                .filter(|call| {
-                    !self.view.passes(call.name(), pair.0) && self.view.passes(call.name(), pair.1)
-                })
-                .collect();
-            for call in looser {
-                let message = format!("`{call}` is denied on {} and allowed on {}", pair.0, pair.1);
-                let subject = self.subject(call, pair.1);
-                self.find(Code::LooserCompat, subject, message);
-            }
-        }
+        Ok(View(answers))
     }
 
-    /// Rules that never decide.
-    fn rules(&mut self) -> Result<(), LowerError> {
-        let mut used: BTreeSet<(usize, Syscall)> = BTreeSet::new();
-        for arch in self.policy.architectures.iter() {
-            let named =
-                |call: &Syscall| self.policy.rules.iter().any(|rule| rule.applies_to(*call, arch));
-            let calls: Vec<(Syscall, u32)> = Syscall::all()
-                .filter(named)
-                .filter_map(|call| Some((call, call.number(arch)?)))
-                .collect();
-            let steps = self.policy.steps(arch.audit_arch(), calls.iter().map(|(_, nr)| *nr))?;
-            for ((call, _), steps) in calls.iter().zip(steps) {
-                for step in steps {
-                    if let Because::Rule(index) = step.because {
-                        used.insert((index, *call));
-                    }
-                }
-            }
-        }
-        for (index, rule) in self.policy.rules.iter().enumerate() {
-            for &call in &rule.syscalls {
-                if used.contains(&(index, call)) {
-                    continue;
-                }
-                let arches: Vec<&str> = self
-                    .policy
-                    .architectures
-                    .iter()
-                    .filter(|arch| rule.is_for(*arch))
-                    .map(|arch| arch.name())
-                    .collect();
-                let exists = self
-                    .policy
-                    .architectures
-                    .iter()
-                    .any(|arch| rule.is_for(arch) && call.number(arch).is_some());
-                if exists {
-                    let message = format!("an earlier rule already decides on `{call}`");
-                    self.find(Code::DeadRule, Subject::Call(index, call), message);
-                } else {
-                    let message = format!("there is no `{call}` on {}", arches.join(", "));
-                    self.find(Code::NoSuchCall, Subject::Call(index, call), message);
-                }
-            }
-        }
-        Ok(())
+    fn answer(&self, call: Syscall, arch: Arch) -> Option<&Answer> {
+        self.0.get(&(arch, call))
     }
 
-    fn conditions(&mut self) {
-        for (index, rule) in self.policy.rules.iter().enumerate() {
-            let Some(when) = &rule.when else { continue };
-            for operand in when.operands() {
-                for finding in self.operand(index, rule, &operand.name) {
-                    self.findings.insert(finding);
-                }
-            }
-        }
+    fn chain(&self, call: Syscall, arch: Arch) -> Option<&Chain> {
+        self.answer(call, arch).map(|answer| &answer.chain)
     }
 
-    /// What there is to say of an argument that a rule compares.
-    fn operand(&self, index: usize, rule: &Rule, name: &str) -> Vec<Finding> {
-        let mut findings = Vec::new();
-        for &call in &rule.syscalls {
-            for arch in self.policy.architectures.iter().filter(|arch| rule.is_for(*arch)) {
-                let args = call.args(arch).unwrap_or_default();
-                let arg = match register(name) {
-                    Some(register) => args.get(usize::from(register)),
-                    None => call.arg(arch, name).map(|(_, arg)| arg),
-                };
-                let Some(arg) = arg else { continue };
-                let subject = Subject::Call(index, call);
-                if register(name).is_some() && arg.width(arch).bits() < 64 && arch.is_64_bit() {
-                    let bits = arg.width(arch).bits();
-                    let message = format!(
-                        "`{name}` of `{call}` is compared as 64 bits, but the kernel takes {bits}: a \
-                         caller passes by setting another bit; write `{}`",
-                        arg.name()
-                    );
-                    findings.push(Finding { code: Code::WiderThanTaken, subject, message });
-                }
-                if arg.is_pointer() {
-                    let message = format!(
-                        "`{name}` of `{call}` is an address: what stands there cannot be seen, and \
-                         another thread can change it"
-                    );
-                    findings.push(Finding { code: Code::ComparesPointer, subject, message });
-                }
-            }
-        }
-        findings
+    /// Whether the call passes with some arguments.
+    fn passes(&self, call: Syscall, arch: Arch) -> bool {
+        self.gives(call, arch, Action::lets_pass)
     }
 
-    fn ledger(&mut self, today: Option<Date>) {
-        let mut passing: BTreeSet<Syscall> = BTreeSet::new();
-        for (arch, call, chain) in &self.view.chains {
-            let named = self.policy.rules.iter().any(|rule| rule.applies_to(*call, *arch));
-            if named && actions(chain).any(Action::lets_pass) {
-                passing.insert(*call);
-            }
-        }
-        for &call in &passing {
-            if self.policy.necessity.get(&call).is_none_or(Vec::is_empty) {
-                let arch =
-                    self.policy.architectures.iter().find(|arch| call.number(*arch).is_some());
-                let subject = arch.map_or(Subject::Policy, |arch| self.subject(call, arch));
-                let message = format!("`{call}` is allowed and nothing says why");
-                self.find(Code::Excess, subject, message);
-            }
-        }
-        for (&call, reasons) in &self.policy.necessity {
-            for reason in reasons {
-                let Necessity::Declared(declared) = reason else { continue };
-                if let (Some(expires), Some(today)) = (declared.expires, today)
-                    && expires < today
-                {
-                    let message = format!(
-                        "the reason of {} for `{call}` expired on {expires}: \"{}\"",
-                        declared.by, declared.reason
-                    );
-                    self.findings.insert(Finding {
-                        code: Code::Expired,
-                        subject: Subject::Necessity(call),
-                        message,
-                    });
-                }
-            }
-            if !self.policy.rules.iter().any(|rule| rule.syscalls.contains(&call)) {
-                let message = format!("no rule names `{call}`, which the ledger has reasons for");
-                self.findings.insert(Finding {
-                    code: Code::StaleNecessity,
-                    subject: Subject::Necessity(call),
-                    message,
-                });
-            }
-        }
-        for (index, source) in self.policy.recordings.iter().enumerate() {
-            for gap in &source.gaps {
-                self.findings.insert(Finding {
-                    code: Code::IncompleteRecording,
-                    subject: Subject::Recording(index),
-                    message: format!("the recording {} is not whole: {gap}", source.digest),
-                });
-            }
-        }
+    /// Whether the call does not pass with some arguments.
+    fn is_filtered(&self, call: Syscall, arch: Arch) -> bool {
+        self.gives(call, arch, |action| !action.lets_pass())
     }
+
+    fn gives(&self, call: Syscall, arch: Arch, wanted: impl Fn(Action) -> bool + Copy) -> bool {
+        self.chain(call, arch)
+            .is_some_and(|chain| or_by_looks(can_give(chain, wanted), chain, wanted))
+    }
+}
+
+/// An exact answer, or, where that is too intricate, what the actions of the chain suggest.
+fn or_by_looks(
+    exact: Result<bool, Undecided>,
+    chain: &Chain,
+    wanted: impl Fn(Action) -> bool,
+) -> bool {
+    exact.unwrap_or_else(|_| {
+        chain.arms.iter().map(|arm| arm.action).chain([chain.otherwise]).any(wanted)
+    })
 }
 
 #[cfg(test)]
@@ -407,7 +264,11 @@ mod tests {
         let policy = Policy::parse(&format!("{head}{spec}\n")).unwrap();
         let today = "2027-01-02".parse().ok();
         let all = check(&policy, today).unwrap();
-        all.into_iter().map(|finding| (finding.code, finding.message)).collect()
+        let said = |finding: Finding| match finding.help {
+            Some(help) => format!("{}; {help}", finding.message),
+            None => finding.message,
+        };
+        all.into_iter().map(|finding| (finding.code, said(finding))).collect()
     }
 
     #[track_caller]
@@ -440,8 +301,27 @@ mod tests {
         );
         finds(
             &rules("{syscalls: [read], action: allow}, {syscalls: [read], action: log}"),
-            Code::DeadRule,
-            "`read`",
+            Code::Contradiction,
+            "first with allow, here with log",
+        );
+        let dead = |rules_of_read: &str, part: &str| {
+            finds(&rules(rules_of_read), Code::DeadRule, part);
+        };
+        dead("{syscalls: [read], action: log}, {syscalls: [read], action: log}", "alike");
+        dead(
+            "{syscalls: [read], action: log}, {syscalls: [read], when: fd == 1, action: allow}",
+            "already decides",
+        );
+        dead(
+            "{syscalls: [read], when: fd < 3, action: log}, {syscalls: [read], when: fd >= 3, \
+             action: notify}, {syscalls: [read], when: fd == 7, action: allow}",
+            "leave nothing",
+        );
+        dead("{syscalls: [read], when: fd & 1 == 2, action: allow}", "no `read` has arguments");
+        finds(
+            &rules("{syscalls: [read], arch: [i386], action: allow}"),
+            Code::NoSuchCall,
+            "for i386, which the policy is not for",
         );
         finds(
             &rules("{syscalls: [socketcall], action: allow}"),
@@ -455,6 +335,18 @@ mod tests {
         );
         finds(&rules("{syscalls: [read], action: allow}"), Code::Excess, "`read` is allowed");
         finds("{architectures: [x86_64], default: allow}", Code::PermissiveDefault, "default");
+        finds(
+            "{architectures: [x86_64], default: log, foreign: allow}",
+            Code::ForeignPasses,
+            "architectures",
+        );
+        finds(&rules("{syscalls: [clone], action: allow}"), Code::OpenArgument, "CLONE_NEW");
+        finds(
+            &rules("{syscalls: [seccomp], action: allow}, {syscalls: [connect], action: notify}"),
+            Code::SupervisorReplaceable,
+            "`connect` waits",
+        );
+        finds(&rules("{syscalls: [read], action: errno(EPERM)}"), Code::Redundant, "`read`");
         finds(
             "{architectures: [x86_64, i386], default: errno(EPERM), rules: [\
              {syscalls: [ptrace], arch: [i386], action: allow}]}",
@@ -478,6 +370,122 @@ mod tests {
             Code::IncompleteRecording,
             "lost some",
         );
+    }
+
+    /// The codes found of one rule list, over EPERM.
+    fn codes(rules: &str) -> Vec<(Code, String)> {
+        let mut all = findings(&format!(
+            "{{architectures: [x86_64], default: errno(EPERM), rules: [{rules}]}}"
+        ));
+        all.retain(|(code, _)| *code == Code::TwinLeftOpen || *code == Code::WiderThanTaken);
+        all
+    }
+
+    #[test]
+    fn a_twin_is_open_only_if_a_call_passes_by_it_and_not_by_the_other() {
+        let reads = "when: \"flags & (O_WRONLY | O_RDWR) == 0\"";
+        let both = format!("{{syscalls: [open, openat], {reads}, action: allow}}");
+        assert_eq!(codes(&both), []);
+        let open = format!(
+            "{{syscalls: [openat], {reads}, action: allow}}, {{syscalls: [open], action: allow}}"
+        );
+        let found = codes(&open);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].1.contains("open(NULL, O_WRONLY, 0) passes"), "{found:?}");
+        // To have no opinion on the older call is none on the newer.
+        assert_eq!(codes("{syscalls: [openat], action: allow}"), []);
+        // How libraries are made to fall back.
+        let fall_back = "{syscalls: [openat, clone], action: allow}, \
+                         {syscalls: [openat2, clone3], action: errno(ENOSYS)}";
+        assert_eq!(codes(fall_back), []);
+        assert_eq!(codes("{syscalls: [execve, execveat], action: allow}"), []);
+        assert!(
+            codes("{syscalls: [execveat], action: allow}")[0].1.contains("`execve` is filtered")
+        );
+        let exec = "when: \"prot & PROT_EXEC == 0\"";
+        let pkey = format!(
+            "{{syscalls: [mprotect], {exec}, action: allow}}, \
+             {{syscalls: [pkey_mprotect], action: allow}}"
+        );
+        let found = codes(&pkey);
+        assert!(found[0].1.contains("pkey_mprotect(0, 0, PROT_EXEC, 0) passes"), "{found:?}");
+    }
+
+    #[test]
+    fn ways_around_by_another_abi_are_found() {
+        let found = |rules: &str| {
+            let mut all = findings(&format!(
+                "{{architectures: [x86_64, i386, x32], default: errno(ENOSYS), rules: [{rules}]}}"
+            ));
+            let codes = [Code::TwinLeftOpen, Code::LooserCompat];
+            all.retain(|(code, _)| codes.contains(code));
+            all.into_iter().map(|(_, message)| message).collect::<Vec<_>>()
+        };
+        let unix = "{syscalls: [socket], when: domain == AF_UNIX, action: allow}";
+        assert_eq!(found(unix), [""; 0]);
+        let all = found(&format!("{unix}, {{syscalls: [socketcall], action: allow}}"));
+        assert!(
+            all.len() == 1
+                && all[0].contains(
+                    "`socketcall` does, with arguments in memory, what is filtered of accept4"
+                ),
+            "{all:?}"
+        );
+        let all = found(
+            "{syscalls: [socket], arch: [x86_64], when: domain == AF_UNIX, action: allow}, \
+             {syscalls: [socket], arch: [i386], action: allow}, \
+             {syscalls: [socket], arch: [x32], when: \"domain in {AF_UNIX, AF_INET}\", action: allow}",
+        );
+        assert!(
+            all[0].contains("socket(AF_UNSPEC, 0x0, 0) is denied on x86_64 and allowed on i386"),
+            "{all:?}"
+        );
+        assert!(
+            all[1].contains("socket(AF_INET, 0x0, 0) is denied on x86_64 and allowed on x32"),
+            "{all:?}"
+        );
+        let all = found(
+            "{syscalls: [fcntl], when: \"cmd == F_GETFD\", action: allow}, \
+             {syscalls: [fcntl64], action: allow}",
+        );
+        assert!(all[0].contains("`fcntl64`, which does the same, is not: fcntl64("), "{all:?}");
+    }
+
+    #[test]
+    fn a_wide_compare_is_shown_to_be_passed() {
+        let denied = codes("{syscalls: [socket], when: arg0 != 16, action: allow}");
+        assert!(
+            denied[0].1.contains("socket(0x100000010, 0x0, 0) passes, acts as socket(AF_NETLINK"),
+            "{denied:?}"
+        );
+        let allowed = codes("{syscalls: [socket], when: arg0 == 1, action: allow}");
+        assert!(allowed[0].1.contains("is refused"), "{allowed:?}");
+        assert_eq!(codes("{syscalls: [ioctl], when: arg2 == 1, action: allow}"), []);
+    }
+
+    #[test]
+    fn what_somebody_takes_care_of_is_a_note() {
+        let severity = |rest: &str| {
+            let text = format!(
+                "apiVersion: strait.dev/v1alpha1\nkind: SyscallPolicy\nspec: {{architectures: \
+                 [x86_64], default: errno(EPERM), {rest}}}\n"
+            );
+            let policy = Policy::parse(&text).unwrap();
+            let all = check(&policy, "2027-01-02".parse().ok()).unwrap();
+            all.iter().find(|one| one.code == Code::Dangerous).unwrap().severity
+        };
+        let allow = "rules: [{syscalls: [mount], action: allow}]";
+        let declared = |expires: &str| {
+            format!(
+                "{allow}, necessity: {{mount: [{{declared: {{by: me, reason: it mounts, expires: \
+                 {expires}}}}}]}}"
+            )
+        };
+        assert_eq!(severity(allow), Severity::Warning);
+        assert_eq!(severity(&declared("2027-01-02")), Severity::Note);
+        assert_eq!(severity(&declared("2027-01-01")), Severity::Warning);
+        let narrowed = "rules: [{syscalls: [mount], when: flags == MS_BIND, action: allow}]";
+        assert_eq!(severity(narrowed), Severity::Note);
     }
 
     #[test]

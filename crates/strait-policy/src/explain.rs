@@ -6,14 +6,16 @@ use strait_bpf::Action;
 
 use crate::lower::{Because, LowerError, Step};
 use crate::policy::{Necessity, Policy};
-use crate::query::Query;
+use crate::query::{Query, known};
 use crate::rules::Condition;
+use crate::satisfy::{Claim, satisfy};
 
 /// What a policy does with a call.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Explanation {
     /// What can come of it, in the order in which the policy tries; one, where all that matters of
-    /// the arguments is known. The last holds where none before it does.
+    /// the arguments is known. The last holds where none before it does. What no arguments lead to
+    /// is not among them.
     pub outcomes: Vec<Outcome>,
     /// Why the call is in the policy.
     pub necessity: Vec<Necessity>,
@@ -28,6 +30,8 @@ pub struct Outcome {
     pub because: Because,
     /// What must hold of the arguments that are not known, in the policy's words.
     pub when: Option<String>,
+    /// A call of which it comes.
+    pub example: Query,
 }
 
 impl Policy {
@@ -37,26 +41,45 @@ impl Policy {
     /// If the policy has no meaning.
     pub fn explain(&self, query: &Query) -> Result<Explanation, LowerError> {
         let nr = query.syscall.number(query.arch).unwrap_or(u32::MAX);
+        let known = known(&query.args);
         let mut outcomes = Vec::new();
+        let mut passed: Vec<Condition> = Vec::new();
         for Step { when, action, because } in
             self.steps(query.arch.audit_arch(), [nr])?.into_iter().flatten()
         {
-            let Some(condition) = when else {
-                outcomes.push(Outcome { action, because, when: None });
-                break;
+            let mut claims = vec![Claim::Holds(&known)];
+            claims.extend(passed.iter().map(Claim::Fails));
+            // Where that is too intricate to be known, it is possible.
+            let possible = |claims: &[Claim<'_>]| satisfy(claims).unwrap_or(Some([0; 6]));
+            let (here, elsewhere) = match &when {
+                None => (possible(&claims), None),
+                Some(when) => {
+                    claims.push(Claim::Fails(when));
+                    let elsewhere = possible(&claims);
+                    claims.pop();
+                    claims.push(Claim::Holds(when));
+                    (possible(&claims), elsewhere)
+                }
             };
-            match holds(&condition, &query.args) {
-                Some(false) => {}
-                Some(true) => {
-                    outcomes.push(Outcome { action, because, when: None });
-                    break;
-                }
-                None => {
-                    let Because::Rule(index) = because else { continue };
-                    let text = self.rules[index].when.as_ref().map(ToString::to_string);
-                    outcomes.push(Outcome { action, because, when: text });
-                }
+            if let Some(args) = here {
+                let text = match because {
+                    Because::Rule(index) if elsewhere.is_some() => {
+                        self.rules[index].when.as_ref().map(ToString::to_string)
+                    }
+                    _ => None,
+                };
+                let holds = |args: &[u64; 6]| {
+                    known.holds(args)
+                        && when.as_ref().is_none_or(|when| when.holds(args))
+                        && !passed.iter().any(|earlier| earlier.holds(args))
+                };
+                let example = Query { args: args.map(Some), ..query.clone() }.as_c_passes(holds);
+                outcomes.push(Outcome { action, because, when: text, example });
             }
+            if elsewhere.is_none() {
+                break;
+            }
+            passed.extend(when);
         }
         let necessity = self.necessity.get(&query.syscall).cloned().unwrap_or_default();
         Ok(Explanation { outcomes, necessity })
@@ -68,33 +91,6 @@ impl Explanation {
     pub fn actions(&self) -> BTreeSet<Action> {
         self.outcomes.iter().map(|outcome| outcome.action).collect()
     }
-}
-
-/// Whether a condition holds, as far as the arguments are known.
-pub(crate) fn holds(condition: &Condition, args: &[Option<u64>; 6]) -> Option<bool> {
-    match condition {
-        Condition::Test(test) => {
-            let mut all = [0; 6];
-            all[usize::from(test.arg())] = args[usize::from(test.arg())]?;
-            Some(test.holds(&all))
-        }
-        Condition::Not(inner) => holds(inner, args).map(|holds| !holds),
-        Condition::All(parts) => all_hold(parts, args, true),
-        Condition::Any(parts) => all_hold(parts, args, false).map(|none| !none),
-    }
-}
-
-/// Whether all parts are `expected`: unknown only if none is known to be otherwise.
-fn all_hold(parts: &[Condition], args: &[Option<u64>; 6], expected: bool) -> Option<bool> {
-    let mut known = true;
-    for part in parts {
-        match holds(part, args) {
-            Some(holds) if holds != expected => return Some(false),
-            Some(_) => {}
-            None => known = false,
-        }
-    }
-    known.then_some(true)
 }
 
 #[cfg(test)]
@@ -140,6 +136,8 @@ spec:
             [(allow, Because::Rule(0), creates.clone()), (errno, Because::Default, None)]
         );
         assert_eq!(outcomes("openat").len(), 3);
+        let example = explain("openat", Arch::X86_64).outcomes[1].example.to_string();
+        assert_eq!(example, "openat(AT_FDCWD, NULL, O_RDONLY|O_CREAT, 0)");
         assert_eq!(outcomes("setxattrat"), [(Action::Errno(38), Because::Unknown, None)]);
         let foreign = explain("read", Arch::I386);
         assert_eq!(foreign.outcomes[0].because, Because::Foreign);

@@ -1,7 +1,7 @@
 //! What rules mean, as a [`Decision`]: read off the rules directly, on a path that shares nothing
 //! with the compiler whose programs are judged by it.
 
-use strait_bpf::{Builder, Cmp, Decision, Field, Outcome, Predicate, Undecided};
+use strait_bpf::{Action, Builder, Cmp, Decision, Field, Outcome, Predicate, Undecided};
 
 use crate::Rules;
 use crate::rules::{Chain, Condition, Op, Test, Width};
@@ -38,7 +38,8 @@ fn decide(builder: &mut Builder, chain: &Chain) -> Result<Outcome, Undecided> {
     Ok(outcome)
 }
 
-fn holds(builder: &mut Builder, condition: &Condition) -> Result<Predicate, Undecided> {
+/// Where a condition holds.
+pub(crate) fn holds(builder: &mut Builder, condition: &Condition) -> Result<Predicate, Undecided> {
     Ok(match condition {
         Condition::Test(test) => compare(builder, test)?,
         Condition::All(all) => {
@@ -64,6 +65,25 @@ fn holds(builder: &mut Builder, condition: &Condition) -> Result<Predicate, Unde
     })
 }
 
+/// Where a chain gives an action that is wanted.
+pub(crate) fn gives(
+    builder: &mut Builder,
+    chain: &Chain,
+    wanted: &dyn Fn(Action) -> bool,
+) -> Result<Predicate, Undecided> {
+    let mut given = builder.always(wanted(chain.otherwise));
+    for arm in chain.arms.iter().rev() {
+        let when = holds(builder, &arm.when)?;
+        given = if wanted(arm.action) {
+            builder.or(when, given)?
+        } else {
+            let not = builder.not(when)?;
+            builder.and(not, given)?
+        };
+    }
+    Ok(given)
+}
+
 fn compare(builder: &mut Builder, test: &Test) -> Result<Predicate, Undecided> {
     let field = match test.width() {
         Width::W32 => Field::ArgLow(test.arg()),
@@ -83,7 +103,7 @@ fn compare(builder: &mut Builder, test: &Test) -> Result<Predicate, Undecided> {
 #[cfg(test)]
 mod tests {
     use strait_abi::Arch;
-    use strait_bpf::{Action, SeccompData};
+    use strait_bpf::SeccompData;
 
     use super::*;
     use crate::rules::{Arm, Table};

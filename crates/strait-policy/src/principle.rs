@@ -58,6 +58,11 @@ pub(crate) const UNSEEN: &[(&str, When, &str)] = &[
 /// Calls that start a task.
 pub(crate) const STARTS_TASKS: &[&str] = &["clone", "clone3", "fork", "vfork"];
 
+/// What libraries do without a call, if they can.
+pub(crate) fn fallback(name: &str) -> Option<&'static str> {
+    PROBED.iter().find(|(probed, _)| *probed == name).map(|(_, what)| *what)
+}
+
 /// Calls that libraries try and do without if the kernel has none: ENOSYS, which they expect,
 /// where EPERM, which they do not, would break the program.
 pub(crate) const PROBED: &[(&str, &str)] = &[

@@ -173,6 +173,19 @@ impl Condition {
     }
 }
 
+impl Condition {
+    /// Every comparison in it, in order.
+    pub fn tests(&self) -> Vec<&Test> {
+        match self {
+            Condition::Test(test) => vec![test],
+            Condition::All(parts) | Condition::Any(parts) => {
+                parts.iter().flat_map(Condition::tests).collect()
+            }
+            Condition::Not(inner) => inner.tests(),
+        }
+    }
+}
+
 /// `(arg & mask) OP value`, unsigned, over the low 32 bits of the argument or all 64.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Test {

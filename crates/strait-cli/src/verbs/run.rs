@@ -12,7 +12,7 @@ use strait_kernel::child::PendingChild;
 use strait_kernel::command::{Command, inherited};
 use strait_kernel::seccomp::LoadOptions;
 use strait_kernel::signal::{self, Relay};
-use strait_policy::{Policy, Rules, action_text, replay};
+use strait_policy::{Attempt, Policy, Rules, action_text, replay};
 use strait_runtime::launch::Enforcement;
 use strait_runtime::record::{self, Choice, Ready, Request, Target};
 use strait_runtime::supervise::{Answering, Supervisor, Telling, notifying};
@@ -130,17 +130,18 @@ fn logged(args: &Run, command: &Command, rules: &Rules) -> Result<ExitCode, Fail
     let request = Request { target, engine: Choice::Auto, duration: None, ready: Ready::default() };
     let running = record::start(&request).map_err(recorder::failure)?;
     let recording = running.wait().map_err(recorder::failure)?;
-    for denial in replay(rules, &recording) {
-        let name = match denial.arch.syscall(denial.nr) {
+    for denial in replay(rules, recording.attempts()) {
+        let Attempt { image, arch, nr, outcomes, .. } = &denial.first;
+        let name = match arch.syscall(*nr) {
             Some(name) => name.name().to_owned(),
-            None => format!("call {} of {}", denial.nr, denial.arch),
+            None => format!("call {nr} of {arch}"),
         };
         let some = if denial.certain { "" } else { " at most, by its arguments" };
         output::say(&format!(
             "strait: would be denied: {name} -> {}: {} times{some} ({})",
             action_text(denial.action),
-            denial.count,
-            denial.image,
+            outcomes.count,
+            image,
         ));
     }
     // The filter that was active is ours, and denies nothing.

@@ -72,8 +72,9 @@ codes! {
     Dangerous = "S001", Warning, "dangerous call allowed",
         "The call lets a workload do more than its work: reach other processes, the machine or its \
          neighbours, slip past the filter, or reach kernel code with a record of holes. Remove it, \
-         or narrow it by its arguments; if the workload needs it, say so in the ledger, so that the \
-         next reader knows.";
+         or narrow it by its arguments; if the workload needs it, declare that in the ledger, so \
+         that the next reader knows. A call that is narrowed, or that somebody declares to be \
+         needed, is a note and no warning.";
     /// A call is filtered and another that does the same is not.
     TwinLeftOpen = "S002", Warning, "a call that does the same is left open",
         "The kernel has several calls for many things (openat and openat2, execve and execveat, \
@@ -88,8 +89,9 @@ codes! {
     /// A rule never decides.
     DeadRule = "S004", Warning, "a rule that never decides",
         "Of the rules for a call the first whose condition holds decides, and one without a \
-         condition always holds. What stands after it for the same call and architecture is dead. \
-         Remove it, or move it up if it was meant to be an exception.";
+         condition always holds. A rule is dead if it stands after such a one, if the earlier rules \
+         together leave no arguments to it, or if no arguments satisfy its condition. Remove it, or \
+         move it up if it was meant to be an exception.";
     /// A call gets another errno than ENOSYS, the only one on which libraries do without it.
     NeedsEnosys = "S005", Warning, "libraries fall back on ENOSYS only",
         "Libraries try newer calls and do without them if the kernel answers ENOSYS. EPERM tells \
@@ -119,8 +121,10 @@ codes! {
          does not.";
     /// No program can live under the policy.
     CannotRun = "S011", Error, "no program can run under this policy",
-        "A program that cannot call exit_group cannot end as it wants to. The policy is not whole: \
-         record the workload, or start from what `strait generate` always allows.";
+        "A program that can call neither exit_group nor exit cannot end as it wants to; and a \
+         container whose profile denies execve does not start, since the runtime loads the filter \
+         before it starts the workload by execve. The policy is not whole: record the workload, or \
+         start from what `strait generate` always allows.";
     /// The default lets calls pass.
     PermissiveDefault = "S012", Warning, "everything is allowed that is not denied",
         "Each new kernel brings new calls, and a list of what is denied knows none of them. Make the \
@@ -136,6 +140,57 @@ codes! {
     IncompleteRecording = "S015", Warning, "a recording that was not whole",
         "The policy was made from a recording that lost something or could not see everything. It \
          may deny what the workload does. Record again without losses, or merge further recordings.";
+    /// A name that is no system call.
+    UnknownCall = "S016", Error, "a name that is no system call",
+        "No kernel has a call of this name: it is misspelt, a function of a library, two names that \
+         ran together, or a number as a tracer prints it. Container runtimes skip such names without \
+         a word, so the workload is denied what the author meant to allow, or the other way round. \
+         Policies of Strait that have one are not used. Write the call's name as syscalls(2) has it.";
+    /// One call with two answers.
+    Contradiction = "S017", Error, "a call is listed twice with different actions",
+        "Two rules answer all arguments of one call, and differently. The first one decides, here as \
+         with libseccomp; other tools take the last, or refuse the file. One of the two is not \
+         meant: remove it.";
+    /// The document cannot be read.
+    Unreadable = "S018", Error, "this is no document of its format",
+        "The document is not well formed, or has a field or value that its format does not know: a \
+         comment in JSON, a field that is misspelt, an action that does not exist. The tools that \
+         load it refuse it too, or, worse, read something else. The message says where and what \
+         would be right.";
+    /// A profile lacks ABIs that its machines run too.
+    MissingArch = "S019", Note, "an architecture is missing",
+        "Machines of this architecture run programs of another ABI as well (i386 and x32 on x86_64, \
+         arm on aarch64), and the profile does not list it: such programs are killed at their first \
+         call. If the workload has none, this is as it should be, and tighter. Otherwise list the \
+         ABI.";
+    /// Calls of other ABIs pass.
+    ForeignPasses = "S020", Error, "calls of other architectures pass",
+        "Every program can make calls by another ABI of its kernel (int $0x80 on x86_64). Where those \
+         pass, all rules are gone around. Leave `foreign` out, which is kill-process.";
+    /// A rule that changes nothing.
+    Redundant = "S021", Note, "a rule that changes nothing",
+        "What the rule says would be the answer without it too, of the default or of the rules after \
+         it. Keep it if it tells the reader something; else remove it.";
+    /// A dangerous argument passes.
+    OpenArgument = "S022", Note, "a dangerous argument is allowed",
+        "Nearly every program needs the call, and nearly none with this argument: namespaces by \
+         clone, typing into a terminal by ioctl, sockets of rare families. A condition on the \
+         argument keeps the call and closes the danger.";
+    /// The workload can answer for the supervisor.
+    SupervisorReplaceable = "S023", Warning, "the workload can answer in the supervisor's place",
+        "A notified call waits for who holds the listener, a traced one for the tracer. A workload \
+         that may load filters can bring a listener of its own, and among equal answers the newest \
+         filter's is asked; one that may trace can be the tracer. Deny seccomp(2) where calls are \
+         notified, and ptrace(2) where they are traced.";
+    /// Something that the format's own tools pass over.
+    PassedOver = "S024", Note, "the format's own tools pass this over",
+        "The document has something that the tools which load it ignore, or that is no part of what \
+         a filter decides (flags, the path of a listener). What remains is what was checked.";
+    /// JSON that is none, which YAML's readers take.
+    LooseJson = "S025", Warning, "this looks like JSON and is none",
+        "The document begins as JSON does and has what JSON has not: a comment, a comma too many, \
+         texts without quotes. Strait reads it as YAML, of which JSON is a part; tools that read JSON \
+         refuse it. Remove what is no JSON, or write YAML in its usual form.";
 }
 
 impl fmt::Display for Code {

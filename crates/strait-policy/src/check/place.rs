@@ -1,6 +1,7 @@
-//! Where the parts of a policy stand in its document.
+//! Where the parts of a policy stand in its document, and calls in documents of other formats.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry as MapEntry;
 
 use strait_abi::Syscall;
 
@@ -9,7 +10,11 @@ use crate::text::{self, Node, Place, Span, Value};
 
 /// Where the parts of a policy stand.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Places(BTreeMap<Subject, Place>);
+pub struct Places {
+    subjects: BTreeMap<Subject, Place>,
+    /// In documents whose rules are not those of the policy: where a call is named first.
+    calls: BTreeMap<Syscall, Place>,
+}
 
 impl Places {
     /// The places in a document of a policy; none in any other text.
@@ -20,36 +25,68 @@ impl Places {
         {
             collect(spec, &mut spans);
         }
-        // Lines and columns are counted once, from the first place to the last.
-        spans.sort();
-        let (mut at, mut line, mut column) = (0, 1, 1);
-        let mut places = Places::default();
-        for (span, subject) in spans {
-            let std::ops::Range { start, end } = span.range(text);
-            for c in text[at..start].chars() {
-                (line, column) = if c == '\n' { (line + 1, 1) } else { (line, column + 1) };
+        Places { subjects: located(text, spans).collect(), calls: BTreeMap::new() }
+    }
+
+    /// The places of a document in another format, as far as they are known.
+    pub(super) fn of_names(
+        text: &str,
+        subjects: Vec<(Span, Subject)>,
+        names: Vec<(Span, Syscall)>,
+    ) -> Places {
+        let mut calls = BTreeMap::new();
+        for (call, place) in located(text, names) {
+            if let MapEntry::Vacant(first) = calls.entry(call) {
+                first.insert(place);
             }
-            at = start;
-            places.0.insert(subject, Place { line, column, start, end });
         }
-        places
+        Places { subjects: located(text, subjects).collect(), calls }
     }
 
     /// Where it stands; a call that a rule does not name stands where its rule does.
     pub fn get(&self, subject: Subject) -> Option<Place> {
-        let around = match subject {
-            Subject::Call(rule, _) => Some(Subject::Rule(rule)),
-            _ => None,
+        let (around, call) = match subject {
+            Subject::Call(rule, call) => (Some(Subject::Rule(rule)), Some(call)),
+            Subject::Necessity(call) => (None, Some(call)),
+            _ => (None, None),
         };
-        let place = self.0.get(&subject).or_else(|| self.0.get(&around?));
-        place.copied()
+        let place = self.subjects.get(&subject).or_else(|| self.calls.get(&call?));
+        place.or_else(|| self.subjects.get(&around?)).copied()
     }
+}
+
+/// Spans in lines and columns, which are counted once, from the first to the last.
+pub(super) fn located<T: Ord>(
+    text: &str,
+    mut spans: Vec<(Span, T)>,
+) -> impl Iterator<Item = (T, Place)> {
+    spans.sort();
+    let (mut at, mut line, mut column) = (0, 1, 1);
+    spans.into_iter().map(move |(span, of)| {
+        let std::ops::Range { start, end } = span.range(text);
+        // Of spans that overlap, the later may begin within a character of the earlier.
+        for c in text.get(at..start).unwrap_or_default().chars() {
+            (line, column) = if c == '\n' { (line + 1, 1) } else { (line, column + 1) };
+        }
+        at = start.max(at);
+        (of, Place { line, column, start, end })
+    })
 }
 
 fn collect(spec: &Node, spans: &mut Vec<(Span, Subject)>) {
     let mut add = |subject: Subject, span: Span| spans.push((span, subject));
-    if let Some(node) = field(spec, "default") {
-        add(Subject::Default, node.span);
+    for (name, subject) in [
+        ("architectures", Subject::Architectures),
+        ("default", Subject::Default),
+        ("foreign", Subject::Foreign),
+        ("unknown", Subject::Unknown),
+    ] {
+        if let Some(node) = field(spec, name) {
+            add(subject, node.span);
+        }
+    }
+    for (index, set) in items(spec, "include").iter().enumerate() {
+        add(Subject::Include(index), set.span);
     }
     for (index, rule) in items(spec, "rules").iter().enumerate() {
         add(Subject::Rule(index), rule.span);
@@ -73,7 +110,7 @@ fn collect(spec: &Node, spans: &mut Vec<(Span, Subject)>) {
     }
 }
 
-fn field<'a>(node: &'a Node, name: &str) -> Option<&'a Node> {
+pub(super) fn field<'a>(node: &'a Node, name: &str) -> Option<&'a Node> {
     match &node.value {
         Value::Map(entries) => {
             entries.iter().find(|entry| &*entry.key == name).map(|entry| &entry.node)
@@ -82,7 +119,7 @@ fn field<'a>(node: &'a Node, name: &str) -> Option<&'a Node> {
     }
 }
 
-fn items<'a>(node: &'a Node, name: &str) -> &'a [Node] {
+pub(super) fn items<'a>(node: &'a Node, name: &str) -> &'a [Node] {
     match field(node, name).map(|node| &node.value) {
         Some(Value::List(nodes)) => nodes,
         _ => &[],

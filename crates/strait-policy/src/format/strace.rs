@@ -8,7 +8,9 @@ use std::collections::BTreeMap;
 use strait_abi::{Arch, Syscall};
 
 use crate::errno::errno_number;
+use crate::query::registers;
 use crate::recording::{Engine, Outcomes, Recording};
+use crate::replay::{Arguments, Attempt};
 
 /// The recording that strace's output is.
 ///
@@ -17,42 +19,80 @@ use crate::recording::{Engine, Outcomes, Recording};
 pub fn import(text: &str, arch: Arch, kernel: &str) -> Recording {
     let engine = Engine { name: "strace".into(), reason: "imported from strace's output".into() };
     let mut recording = Recording::builder(engine, kernel);
-    let mut reader = Reader::default();
-    let mut unreadable = 0;
-    let mut is_table = false;
-    for line in text.lines() {
-        let line = line.trim();
-        if line.starts_with("% time") {
-            is_table = true;
-            continue;
-        }
-        let calls = if is_table { table_row(line, arch) } else { reader.line(line, arch) };
-        match calls {
-            Line::Call { image, arch, nr, outcomes } => {
-                recording.call(&image, arch, nr, &outcomes);
-            }
-            Line::Nothing => {}
-            Line::Unreadable => unreadable += 1,
-        }
+    let trace = Trace::read(text, arch);
+    for Attempt { image, arch, nr, outcomes, .. } in &trace.attempts {
+        recording.call(image, *arch, *nr, outcomes);
     }
-    for (pid, call) in std::mem::take(&mut reader.unfinished) {
-        let outcomes = Outcomes { count: 1, ..Outcomes::default() };
-        recording.call(reader.image(&pid), call.0, call.1, &outcomes);
-    }
-    recording.lost("lines of strace that could not be read", unreadable);
+    recording.lost("lines of strace that could not be read", trace.unreadable);
     let blind = &mut recording.completeness().blind_spots;
     blind.push("strace sees nothing that happened before it attached".to_owned());
-    if is_table {
+    if trace.is_table {
         blind.push("a table of strace -c has no program files and no kinds of errors".to_owned());
     }
     recording.build()
 }
 
+/// The calls in strace's output one by one, with the arguments that a filter sees as far as they
+/// can be read, and how many lines look like calls and are none.
+pub fn attempts(text: &str, arch: Arch) -> (Vec<Attempt>, u64) {
+    let trace = Trace::read(text, arch);
+    (trace.attempts, trace.unreadable)
+}
+
+struct Trace {
+    attempts: Vec<Attempt>,
+    unreadable: u64,
+    is_table: bool,
+}
+
+impl Trace {
+    fn read(text: &str, arch: Arch) -> Trace {
+        let mut trace = Trace { attempts: Vec::new(), unreadable: 0, is_table: false };
+        let mut reader = Reader::default();
+        for (index, line) in text.lines().enumerate() {
+            let line = line.trim();
+            if line.starts_with("% time") {
+                trace.is_table = true;
+                continue;
+            }
+            let found =
+                if trace.is_table { table_row(line, arch) } else { reader.line(line, arch) };
+            match found {
+                Line::Call { image, arch, nr, args, outcomes } => {
+                    let line = Some(index + 1);
+                    let arguments = Arguments::All;
+                    let attempt = Attempt { image, arch, nr, args, outcomes, arguments, line };
+                    trace.attempts.push(attempt);
+                }
+                Line::Nothing => {}
+                Line::Unreadable => trace.unreadable += 1,
+            }
+        }
+        for (pid, Unfinished { arch, nr, args }) in std::mem::take(&mut reader.unfinished) {
+            let outcomes = Outcomes { count: 1, ..Outcomes::default() };
+            let image = reader.image(&pid);
+            let arguments = Arguments::All;
+            let attempt = Attempt { image, arch, nr, args, outcomes, arguments, line: None };
+            trace.attempts.push(attempt);
+        }
+        trace
+    }
+}
+
 /// The image of calls that were made before an exec was seen.
 const UNKNOWN_IMAGE: &str = "(unknown)";
 
+type Args = [Option<u64>; 6];
+
+/// A call that was interrupted by another task's.
+struct Unfinished {
+    arch: Arch,
+    nr: u32,
+    args: Args,
+}
+
 enum Line {
-    Call { image: String, arch: Arch, nr: u32, outcomes: Outcomes },
+    Call { image: String, arch: Arch, nr: u32, args: Args, outcomes: Outcomes },
     Nothing,
     Unreadable,
 }
@@ -61,8 +101,8 @@ enum Line {
 struct Reader {
     images: BTreeMap<String, String>,
     arches: BTreeMap<String, Arch>,
-    /// Calls that were interrupted by another task's, by pid.
-    unfinished: BTreeMap<String, (Arch, u32)>,
+    /// By pid.
+    unfinished: BTreeMap<String, Unfinished>,
     last_image: Option<String>,
 }
 
@@ -84,9 +124,9 @@ impl Reader {
             return Line::Nothing;
         }
         if let Some(resumed) = rest.strip_prefix("<... ") {
-            let Some((arch, nr)) = self.unfinished.remove(pid) else { return Line::Unreadable };
+            let Some(call) = self.unfinished.remove(pid) else { return Line::Unreadable };
             return match result(resumed) {
-                Some(outcomes) => self.call(pid, arch, nr, outcomes),
+                Some(outcomes) => self.call(pid, call, outcomes),
                 None => Line::Unreadable,
             };
         }
@@ -106,21 +146,44 @@ impl Reader {
             let image = if before == UNKNOWN_IMAGE { path.clone() } else { before };
             self.images.insert(pid.to_owned(), path.clone());
             self.last_image = Some(path);
-            return Line::Call { image, arch, nr, outcomes };
+            return Line::Call { image, arch, nr, args: [None; 6], outcomes };
         }
-        if args.ends_with("<unfinished ...>") {
-            self.unfinished.insert(pid.to_owned(), (arch, nr));
+        if let Some(begun) = args.strip_suffix("<unfinished ...>") {
+            let args = arguments(name, begun.trim_end().trim_end_matches(','), arch);
+            self.unfinished.insert(pid.to_owned(), Unfinished { arch, nr, args });
             return Line::Nothing;
         }
         match result(args) {
-            Some(outcomes) => self.call(pid, arch, nr, outcomes),
+            Some(outcomes) => {
+                let args = arguments(name, before_result(args), arch);
+                self.call(pid, Unfinished { arch, nr, args }, outcomes)
+            }
             None => Line::Unreadable,
         }
     }
 
-    fn call(&self, pid: &str, arch: Arch, nr: u32, outcomes: Outcomes) -> Line {
-        Line::Call { image: self.image(pid), arch, nr, outcomes }
+    fn call(&self, pid: &str, call: Unfinished, outcomes: Outcomes) -> Line {
+        let Unfinished { arch, nr, args } = call;
+        Line::Call { image: self.image(pid), arch, nr, args, outcomes }
     }
+}
+
+/// The registers of a call, as far as they can be read from what strace prints between the
+/// parentheses: it leaves out what the call does not take.
+fn arguments(name: &str, list: &str, arch: Arch) -> Args {
+    let mut list = list.to_owned();
+    while let Some(start) = list.find("/*")
+        && let Some(length) = list[start..].find("*/")
+    {
+        list.replace_range(start..start + length + 2, "");
+    }
+    Syscall::from_name(name).map_or([None; 6], |call| registers(call, &list, arch))
+}
+
+/// What stands before the parenthesis that the result follows.
+fn before_result(args: &str) -> &str {
+    let list = args.rsplit_once(" = ").map_or(args, |(list, _)| list).trim_end();
+    list.strip_suffix(')').unwrap_or(list)
 }
 
 /// The number of a call; strace prints unknown ones as `syscall_0x1f4`.
@@ -194,7 +257,7 @@ fn table_row(line: &str, arch: Arch) -> Line {
         (Some(nr), Ok(count), Ok(errors)) => {
             let succeeded = count.saturating_sub(errors);
             let outcomes = Outcomes { count, succeeded, ..Outcomes::default() };
-            Line::Call { image: UNKNOWN_IMAGE.to_owned(), arch, nr, outcomes }
+            Line::Call { image: UNKNOWN_IMAGE.to_owned(), arch, nr, args: [None; 6], outcomes }
         }
         _ => Line::Unreadable,
     }
