@@ -7,9 +7,11 @@ use std::time::Duration;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use rustix::process::{Pid, Resource};
-use strait_abi::{Arch, KernelVersion};
+use strait_abi::{Arch, KernelVersion, Syscall};
 use strait_policy::check::Code;
 use strait_policy::format::{Format, Runtime};
+use strait_policy::recording::Phase;
+use strait_runtime::record::Ready;
 
 /// Give a Linux workload the narrowest system call passage that it can live with.
 ///
@@ -107,7 +109,7 @@ pub struct Tighten {
 
 /// `strait record`.
 #[derive(Debug, Args)]
-#[command(group(clap::ArgGroup::new("what").required(true).args(["command", "pid", "cgroup"])))]
+#[command(group(clap::ArgGroup::new("what").required(true).args(["command", "pid", "cgroup", "namespaces_of"])))]
 pub struct Record {
     /// Write the recording to this file (default: standard output)
     #[arg(short, long, value_name = "REC", value_hint = ValueHint::FilePath)]
@@ -121,6 +123,13 @@ pub struct Record {
     /// Record every process of this cgroup
     #[arg(long, value_name = "PATH", value_hint = ValueHint::DirPath)]
     pub cgroup: Option<PathBuf>,
+    /// Record every process in the pid, mount and network namespaces of this one: a container
+    #[arg(long, value_name = "N", value_parser = pid)]
+    pub namespaces_of: Option<Pid>,
+    /// The workload is ready when it first makes one of these calls (default: listen, accept,
+    /// epoll_wait and their kind), or after this time
+    #[arg(long, value_name = "CALL,…|T", value_parser = ready)]
+    pub ready: Option<Ready>,
     /// Stop after this time, such as 90s, 5m or 1h; a command is ended
     #[arg(long, value_name = "T", value_parser = duration)]
     pub duration: Option<Duration>,
@@ -147,6 +156,16 @@ pub struct Generate {
     /// Accept recordings that lost something; the policy will say so
     #[arg(long)]
     pub accept_loss: bool,
+    /// Which arguments are narrowed to the values that were seen
+    #[arg(long, value_enum, default_value_t = Arguments::Safe)]
+    pub arguments: Arguments,
+    /// Allow no call that libraries put in the place of one that was seen, and answer none that
+    /// they probe by ENOSYS
+    #[arg(long)]
+    pub exact: bool,
+    /// Only what was done in these phases (default: all but before-filter)
+    #[arg(long, value_name = "PHASE,…", value_delimiter = ',', value_parser = phase)]
+    pub phases: Option<Vec<Phase>>,
     /// Print the policy as JSON
     #[arg(long)]
     pub json: bool,
@@ -561,6 +580,17 @@ pub enum Deny {
     Error,
 }
 
+/// Which arguments a generated policy narrows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Arguments {
+    /// None: each call is allowed with any arguments
+    Off,
+    /// Those that do not differ from run to run: domains, ioctl and prctl commands, namespaces
+    Safe,
+    /// All flags, commands, domains, options and signals: another run may need others
+    All,
+}
+
 /// The forms that a program can be written in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ProgramFormat {
@@ -681,6 +711,25 @@ fn amount(text: &str) -> Result<Option<u64>, String> {
         .ok_or_else(|| format!("`{text}` is no amount; write a number, 512K, 64M, 2G or unlimited"))
 }
 
+/// Reads the name of a phase.
+fn phase(text: &str) -> Result<Phase, String> {
+    Phase::ALL.iter().copied().find(|phase| phase.name() == text).ok_or_else(|| {
+        let known: Vec<&str> = Phase::ALL.iter().map(|phase| phase.name()).collect();
+        format!("no phase is called `{text}`; there are {}", known.join(", "))
+    })
+}
+
+/// Reads when a workload is ready: names of calls, or a time.
+fn ready(text: &str) -> Result<Ready, String> {
+    if text.starts_with(|c: char| c.is_ascii_digit()) {
+        return duration(text).map(Ready::After);
+    }
+    let call = |name: &str| {
+        Syscall::from_name(name).ok_or_else(|| format!("no system call is called `{name}`"))
+    };
+    text.split(',').map(call).collect::<Result<_, _>>().map(Ready::Calls)
+}
+
 /// Reads a process id, which is greater than 0.
 fn pid(text: &str) -> Result<Pid, String> {
     let pid = text.parse().ok().filter(|&pid| pid > 0).and_then(Pid::from_raw);
@@ -735,6 +784,16 @@ mod tests {
         {
             assert!(text.parse::<Limit>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn readiness_is_a_call_or_a_time() {
+        assert_eq!(ready("2s"), Ok(Ready::After(Duration::from_secs(2))));
+        let calls = ["listen", "pause"].map(|name| Syscall::from_name(name).unwrap());
+        assert_eq!(ready("listen,pause"), Ok(Ready::Calls(calls.to_vec())));
+        assert!(ready("listen,nothing").is_err());
+        assert_eq!(phase("start-up"), Ok(Phase::StartUp));
+        assert!(phase("afterlife").unwrap_err().contains("before-filter"));
     }
 
     #[test]

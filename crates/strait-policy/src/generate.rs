@@ -1,19 +1,24 @@
 //! Generating: from recordings to the least policy that lets the same happen again.
 //!
 //! Every call that was seen is allowed on the ABI by which it came in, with what was observed as
-//! its necessity. A call that only ever answered ENOSYS is a probe and keeps that answer. What is
-//! there beyond that is in the two tables of `principle.rs`, and declared in the ledger.
+//! its necessity, and with its arguments narrowed as `narrow.rs` says. A call that only ever answered
+//! ENOSYS is a probe and keeps that answer. What is there beyond that is in the three tables of
+//! `principle.rs`, and declared in the ledger.
+//!
+//! Generating only ever adds: what policies of two sets of recordings allow, the policy of both
+//! together allows.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use strait_abi::{Arch, KernelVersion, Syscall};
 use strait_bpf::Action;
 
+use crate::narrow::{Narrowed, Narrowing, narrowed, narrowed_unseen, text};
 use crate::policy::{
     Architectures, Declared, Necessity, Observed, Policy, RecordingSource, Rule, Unknown,
 };
-use crate::principle::{PROBED, STARTS_TASKS, UNSEEN, When};
-use crate::recording::{Outcomes, Recording, Runtime};
+use crate::principle::{PROBED, STARTS_TASKS, SWAPPED, UNSEEN, When};
+use crate::recording::{Call, Observation, Outcomes, Phase, Recording, Runtime};
 
 /// What a person can decide about a generated policy.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,6 +27,14 @@ pub struct GenerateOptions {
     pub name: Option<String>,
     /// Make a policy even of recordings that lost something; the ledger says what.
     pub accept_loss: bool,
+    /// Which arguments are narrowed to what was seen.
+    pub arguments: Narrowing,
+    /// Allow none of the calls that libraries put in place of those that were seen, and answer none
+    /// of those that they probe by ENOSYS.
+    pub exact: bool,
+    /// Only what was done in these phases; everything if there is none here. Calls whose phase is
+    /// not known are always in.
+    pub phases: Option<BTreeSet<Phase>>,
 }
 
 /// Why no policy was made.
@@ -99,7 +112,7 @@ pub fn generate(
             GenerateError::Kernel { digest: digest.clone(), kernel }
         })?;
         newest = newest.max(Some(kernel));
-        seen.add(recording, &digest)?;
+        seen.add(recording, &digest, options)?;
         let source = RecordingSource {
             digest: digest.clone(),
             engine: recording.engine().name.clone(),
@@ -108,7 +121,7 @@ pub fn generate(
         };
         sources.insert(digest, source);
     }
-    let arches: BTreeSet<Arch> = seen.outcomes.keys().map(|&(_, arch)| arch).collect();
+    let arches: BTreeSet<Arch> = seen.observations.keys().map(|&(_, arch)| arch).collect();
     let architectures = Architectures::new(arches).ok_or(GenerateError::Nothing)?;
 
     let mut policy = Policy::new(architectures, Action::Errno(EPERM));
@@ -116,28 +129,58 @@ pub fn generate(
     policy.unknown = newest.map(|after| Unknown { after, action: Action::Errno(ENOSYS) });
     policy.recordings = sources.into_values().collect();
 
-    let answers = seen.answers(&policy.architectures);
+    let answers = seen.answers(&policy.architectures, options);
     policy.rules = rules(&answers, &policy.architectures);
     policy.necessity = seen.ledger(&policy.architectures, &answers);
     Ok(policy)
 }
 
-/// What each call gets on each ABI, and the principle by which it does, if it was not seen.
-type Answers = BTreeMap<(Syscall, Arch), (Action, Option<&'static str>)>;
+/// What each call gets on each ABI.
+type Answers = BTreeMap<(Syscall, Arch), Answer>;
+
+/// What a call gets on an ABI.
+#[derive(Clone, Debug)]
+struct Answer {
+    action: Action,
+    /// For which arguments, if not for all.
+    narrowed: Option<Narrowed>,
+    /// The principle by which it does, if it was not seen.
+    principle: Option<String>,
+}
+
+impl Answer {
+    fn by_principle(action: Action, reason: impl Into<String>) -> Answer {
+        Answer { action, narrowed: None, principle: Some(reason.into()) }
+    }
+}
+
+/// An argument's values as a person writes them; none where not all are known.
+type Texts = Option<BTreeSet<String>>;
 
 /// What was seen.
 #[derive(Default)]
 struct Seen {
-    outcomes: BTreeMap<(Syscall, Arch), Outcomes>,
+    observations: BTreeMap<(Syscall, Arch), Observation>,
     /// By call and recording.
     observed: BTreeMap<(Syscall, String), Observed>,
+    /// The same calls' values, by argument.
+    values: BTreeMap<(Syscall, String), BTreeMap<String, Texts>>,
     /// Whether a program with Go's runtime made calls.
     go: bool,
 }
 
 impl Seen {
-    fn add(&mut self, recording: &Recording, digest: &str) -> Result<(), GenerateError> {
-        for call in recording.calls() {
+    fn add(
+        &mut self,
+        recording: &Recording,
+        digest: &str,
+        options: &GenerateOptions,
+    ) -> Result<(), GenerateError> {
+        let wanted = |call: &&Call| match (&options.phases, call.phase) {
+            (Some(phases), Some(phase)) => phases.contains(&phase),
+            _ => true,
+        };
+        for call in recording.calls().iter().filter(wanted) {
             let (arch, nr, count) = (call.arch, call.nr, call.outcomes.count);
             let Some(syscall) = call.syscall() else {
                 // The kernel has no such call either: the answer stays what it was.
@@ -146,8 +189,20 @@ impl Seen {
                 }
                 return Err(GenerateError::UnknownNumber { arch, nr, count });
             };
-            self.outcomes.entry((syscall, arch)).or_default().add(&call.outcomes);
-            let observed = self.observed.entry((syscall, digest.to_owned())).or_default();
+            let observation = self.observations.entry((syscall, arch)).or_default();
+            observation.add(&call.observation());
+            let key = (syscall, digest.to_owned());
+            let args = self.values.entry(key.clone()).or_default();
+            for (name, values) in &call.arguments {
+                let of_this = syscall.arg(arch, name).filter(|_| !values.overflowed());
+                let texts = of_this.map(|(_, arg)| values.iter().map(|it| text(arg, arch, it)));
+                let sum = args.entry(name.clone()).or_insert_with(|| Some(BTreeSet::new()));
+                *sum = sum
+                    .take()
+                    .zip(texts)
+                    .map(|(sum, texts)| sum.into_iter().chain(texts).collect());
+            }
+            let observed = self.observed.entry(key).or_default();
             observed.recording = digest.to_owned();
             observed.arch.insert(arch);
             observed.count = Some(observed.count.unwrap_or(0).saturating_add(count));
@@ -160,32 +215,38 @@ impl Seen {
         Ok(())
     }
 
-    fn answers(&self, architectures: &Architectures) -> Answers {
+    fn answers(&self, architectures: &Architectures, options: &GenerateOptions) -> Answers {
         let mut answers = Answers::new();
-        for (&key, outcomes) in &self.outcomes {
-            let probe = only_enosys(outcomes);
-            answers.insert(key, (if probe { Action::Errno(ENOSYS) } else { Action::Allow }, None));
+        for (&(call, arch), observation) in &self.observations {
+            let mut action = Action::Allow;
+            let mut narrowed = narrowed(options.arguments, call, arch, observation);
+            if only_enosys(&observation.outcomes) {
+                (action, narrowed) = (Action::Errno(ENOSYS), None);
+            }
+            answers.insert((call, arch), Answer { action, narrowed, principle: None });
         }
         for arch in architectures.iter() {
+            if !options.exact {
+                allow_swapped(&mut answers, arch, options.arguments);
+            }
             let starts_tasks = STARTS_TASKS.iter().any(|name| {
                 let call = Syscall::from_name(name);
-                call.is_some_and(|call| self.outcomes.contains_key(&(call, arch)))
+                call.is_some_and(|call| self.observations.contains_key(&(call, arch)))
             });
-            let on_arch =
-                |name: &str| Syscall::from_name(name).filter(|call| call.number(arch).is_some());
             for &(name, when, reason) in UNSEEN {
                 let applies = match when {
                     When::Always => true,
                     When::Tasks => starts_tasks,
                     When::Go => self.go,
                 };
-                if let Some(call) = on_arch(name).filter(|_| applies) {
-                    answers.entry((call, arch)).or_insert((Action::Allow, Some(reason)));
+                if let Some(call) = on_arch(name, arch).filter(|_| applies) {
+                    allow(&mut answers, (call, arch), reason);
                 }
             }
-            for &(name, reason) in PROBED {
-                if let Some(call) = on_arch(name) {
-                    answers.entry((call, arch)).or_insert((Action::Errno(ENOSYS), Some(reason)));
+            for &(name, reason) in PROBED.iter().filter(|_| !options.exact) {
+                if let Some(call) = on_arch(name, arch) {
+                    let none = || Answer::by_principle(Action::Errno(ENOSYS), reason);
+                    answers.entry((call, arch)).or_insert_with(none);
                 }
             }
         }
@@ -198,18 +259,32 @@ impl Seen {
         answers: &Answers,
     ) -> BTreeMap<Syscall, Vec<Necessity>> {
         let mut ledger: BTreeMap<Syscall, Vec<Necessity>> = BTreeMap::new();
-        for ((call, _), mut observed) in self.observed {
+        let mut narrowed: BTreeMap<Syscall, BTreeSet<&str>> = BTreeMap::new();
+        for (&(call, _), answer) in answers {
+            let arguments = answer.narrowed.iter().flat_map(|it| it.arguments.iter().copied());
+            narrowed.entry(call).or_default().extend(arguments);
+        }
+        let mut values = self.values;
+        for (key, mut observed) in self.observed {
+            let call = key.0;
+            let args = values.remove(&key).unwrap_or_default().into_iter();
+            // What is not narrowed is in the recording; here it would only be long.
+            observed.args = args
+                .filter(|(name, _)| narrowed[&call].contains(name.as_str()))
+                .filter_map(|(name, values)| Some((name, values?.into_iter().collect())))
+                .collect();
             if architectures.iter().all(|arch| observed.arch.contains(&arch)) {
                 observed.arch.clear();
             }
             observed.images.sort();
             ledger.entry(call).or_default().push(Necessity::Observed(observed));
         }
-        for (&(call, _), &(_, principle)) in answers {
-            if let Some(reason) = principle {
+        for (&(call, _), answer) in answers {
+            let narrowed = answer.narrowed.as_ref().map(|narrowed| &narrowed.reason);
+            for reason in narrowed.into_iter().chain(&answer.principle) {
                 let declared = Necessity::Declared(Declared {
                     by: GENERATOR.to_owned(),
-                    reason: reason.to_owned(),
+                    reason: reason.clone(),
                     expires: None,
                 });
                 let reasons = ledger.entry(call).or_default();
@@ -221,30 +296,72 @@ impl Seen {
         ledger
     }
 }
-
 /// Whether every time that the call was made the kernel had no such call.
 fn only_enosys(outcomes: &Outcomes) -> bool {
     outcomes.count > 0 && outcomes.errnos.get(&ENOSYS) == Some(&outcomes.count)
 }
 
-/// One rule for each action and set of ABIs.
-fn rules(answers: &Answers, architectures: &Architectures) -> Vec<Rule> {
-    let mut arches_of: BTreeMap<(Syscall, Action), BTreeSet<Arch>> = BTreeMap::new();
-    for (&(call, arch), &(action, _)) in answers {
-        arches_of.entry((call, action)).or_default().insert(arch);
+/// Allows what libraries put in the place of what is allowed already.
+///
+/// A call that has an allowed one beside it is not narrowed to what was seen of it: another release
+/// would make the calls that now are the other's.
+fn allow_swapped(answers: &mut Answers, arch: Arch, narrowing: Narrowing) {
+    for group in SWAPPED {
+        let calls: Vec<Syscall> = group.iter().filter_map(|name| on_arch(name, arch)).collect();
+        let allowed: Vec<Syscall> = calls
+            .iter()
+            .copied()
+            .filter(|&call| answers.get(&(call, arch)).is_some_and(|it| it.action == Action::Allow))
+            .collect();
+        let Some(&seen) = allowed.first() else { continue };
+        let reason = format!("other releases of libraries make it in place of {seen}");
+        let probed = |call: Syscall| PROBED.iter().any(|&(name, _)| name == call.name());
+        for call in calls.into_iter().filter(|&call| !probed(call)) {
+            let unseen = narrowed_unseen(narrowing, call, arch);
+            if !allowed.contains(&call) {
+                allow(answers, (call, arch), &reason);
+                answers.entry((call, arch)).and_modify(|answer| answer.narrowed = unseen);
+            } else if allowed.len() > 1 && unseen.is_none() {
+                answers.entry((call, arch)).and_modify(|answer| answer.narrowed = None);
+            }
+        }
     }
-    let mut grouped: BTreeMap<(std::cmp::Reverse<Action>, BTreeSet<Arch>), BTreeSet<Syscall>> =
-        BTreeMap::new();
-    for ((call, action), mut arches) in arches_of {
+}
+
+/// Allows a call by principle, with whatever arguments, unless it is allowed so already. That a
+/// kernel had none does not count then: another one may.
+fn allow(answers: &mut Answers, key: (Syscall, Arch), reason: &str) {
+    match answers.get_mut(&key) {
+        Some(answer) if answer.action == Action::Allow => answer.narrowed = None,
+        _ => drop(answers.insert(key, Answer::by_principle(Action::Allow, reason))),
+    }
+}
+
+fn on_arch(name: &str, arch: Arch) -> Option<Syscall> {
+    Syscall::from_name(name).filter(|call| call.number(arch).is_some())
+}
+
+/// One rule for each action, condition and set of ABIs.
+fn rules(answers: &Answers, architectures: &Architectures) -> Vec<Rule> {
+    type Said<'a> = (std::cmp::Reverse<Action>, Option<&'a str>);
+    let mut arches_of: BTreeMap<(Syscall, Said<'_>), BTreeSet<Arch>> = BTreeMap::new();
+    for (&(call, arch), answer) in answers {
+        let when = answer.narrowed.as_ref().map(|narrowed| narrowed.when.as_str());
+        let said = (std::cmp::Reverse(answer.action), when);
+        arches_of.entry((call, said)).or_default().insert(arch);
+    }
+    let mut grouped: BTreeMap<(Said<'_>, BTreeSet<Arch>), BTreeSet<Syscall>> = BTreeMap::new();
+    for ((call, said), mut arches) in arches_of {
         if arches.len() == architectures.iter().len() {
             arches.clear();
         }
-        grouped.entry((std::cmp::Reverse(action), arches)).or_default().insert(call);
+        grouped.entry((said, arches)).or_default().insert(call);
     }
-    grouped
-        .into_iter()
-        .map(|((action, arch), syscalls)| Rule { arch, ..Rule::new(syscalls, action.0) })
-        .collect()
+    let rule = |(((action, when), arch), syscalls): ((Said<'_>, _), _)| {
+        let when = when.and_then(|when| crate::when::When::parse(when).ok());
+        Rule { arch, when, ..Rule::new(syscalls, action.0) }
+    };
+    grouped.into_iter().map(rule).collect()
 }
 
 #[cfg(test)]

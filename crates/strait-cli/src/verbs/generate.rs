@@ -1,10 +1,12 @@
 //! `strait generate REC…`.
 
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 
-use strait_policy::{GenerateOptions, Recording, generate};
+use strait_policy::recording::{Phase, Run, Saturation};
+use strait_policy::{GenerateOptions, Narrowing, Recording, generate};
 
-use crate::args::Generate;
+use crate::args::{Arguments, Generate};
 use crate::documents;
 use crate::failure::Failure;
 use crate::input;
@@ -14,9 +16,21 @@ use crate::output;
 pub fn run(args: &Generate) -> Result<ExitCode, Failure> {
     let recordings: Vec<_> =
         args.recordings.iter().map(|path| documents::recording(path)).collect::<Result<_, _>>()?;
+    let phases: BTreeSet<Phase> = match &args.phases {
+        Some(phases) => phases.iter().copied().collect(),
+        // What a runtime does before it loads the filter, the filter does not decide.
+        None => Phase::ALL.iter().copied().filter(|&phase| phase != Phase::BeforeFilter).collect(),
+    };
     let options = GenerateOptions {
         name: args.name.clone().or_else(|| name_of(recordings.first()?)),
         accept_loss: args.accept_loss,
+        arguments: match args.arguments {
+            Arguments::Off => Narrowing::Off,
+            Arguments::Safe => Narrowing::Safe,
+            Arguments::All => Narrowing::All,
+        },
+        exact: args.exact,
+        phases: Some(phases.clone()),
     };
     let policy = generate(&recordings, &options).map_err(Failure::bad_input)?;
     let text = if args.json { policy.to_json() } else { policy.to_string() };
@@ -26,7 +40,34 @@ pub fn run(args: &Generate) -> Result<ExitCode, Failure> {
             output::say(&format!("strait: {}: {gap}", input::name(path)));
         }
     }
+    let left_out = left_out(&recordings, &phases);
+    if !left_out.is_empty() {
+        output::say(&format!(
+            "strait: left out are {} that were made in other phases alone ({}); --phases says which \
+             count",
+            super::record::counted(left_out.len(), "call"),
+            left_out.join(", ")
+        ));
+    }
+    let mut known = BTreeSet::new();
+    let distinct = recordings.iter().filter(|recording| known.insert(recording.digest()));
+    let runs: Vec<Run> = distinct.flat_map(Recording::runs).collect();
+    if let Some(saturation) = Saturation::of(&runs) {
+        output::say(&format!("strait: {saturation}"));
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The names of calls that were made in other phases and in none of these.
+fn left_out(recordings: &[Recording], phases: &BTreeSet<Phase>) -> Vec<String> {
+    let names = |counts: bool| -> BTreeSet<String> {
+        let calls = recordings.iter().flat_map(Recording::calls);
+        calls
+            .filter(|call| call.phase.is_none_or(|phase| phases.contains(&phase)) == counts)
+            .map(|call| call.name.clone().unwrap_or_else(|| call.nr.to_string()))
+            .collect()
+    };
+    names(false).difference(&names(true)).cloned().collect()
 }
 
 /// The name of what was recorded, in letters that are a name everywhere (as Kubernetes has them):

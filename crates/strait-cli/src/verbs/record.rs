@@ -14,7 +14,7 @@ use strait_kernel::signal;
 use strait_policy::Recording;
 use strait_policy::recording::Exit;
 use strait_runtime::launch::StartError;
-use strait_runtime::record::{self, Choice, Ready, RecordError, Request, Target};
+use strait_runtime::record::{self, Choice, RecordError, Request, Target};
 
 use crate::args::{Engine, Record};
 use crate::failure::Failure;
@@ -35,6 +35,8 @@ fn recorded(args: &Record) -> Result<ExitCode, Failure> {
     let command;
     let target = if let Some(pid) = args.pid {
         Target::Process(pid)
+    } else if let Some(pid) = args.namespaces_of {
+        Target::Namespaces(pid)
     } else if let Some(cgroup) = &args.cgroup {
         Target::Cgroup(cgroup.clone())
     } else {
@@ -46,7 +48,7 @@ fn recorded(args: &Record) -> Result<ExitCode, Failure> {
         target,
         engine: choice(args.engine),
         duration: args.duration,
-        ready: Ready::default(),
+        ready: args.ready.clone().unwrap_or_default(),
     };
     let recording = record::start(&request).and_then(record::Running::wait).map_err(failure)?;
     output::write(args.output.as_deref(), recording.to_json().as_bytes())
@@ -55,6 +57,9 @@ fn recorded(args: &Record) -> Result<ExitCode, Failure> {
         output::say(&format!("strait: {}", said(&recording)));
         for gap in recording.completeness().gaps() {
             output::say(&format!("strait: {gap}"));
+        }
+        if let Some(late) = late(&recording) {
+            output::say(&format!("strait: {late}"));
         }
     }
     end_as(recording.exit())
@@ -106,7 +111,9 @@ pub fn failure(error: RecordError) -> Failure {
             output::say("strait: interrupted before the command was started");
             signal::end_as(*status)
         }
-        RecordError::NoProcess { .. } | RecordError::Target { .. } => Failure::bad_input(error),
+        RecordError::NoProcess { .. }
+        | RecordError::Namespaces { .. }
+        | RecordError::Target { .. } => Failure::bad_input(error),
         RecordError::Exec(_) | RecordError::Start(_) => {
             Failure::with_status(error.exit_status(), error)
         }
@@ -127,6 +134,19 @@ pub fn said(recording: &Recording) -> String {
         counted(recording.images().len(), "program"),
         recording.engine().name,
     )
+}
+
+/// How many calls came late, where that says that others would have followed: not of a run that was
+/// over by itself.
+fn late(recording: &Recording) -> Option<String> {
+    let new = recording.completeness().coverage.new_in_last_tenth.filter(|&new| new > 0)?;
+    let over = recording.exit().is_some() && !recording.completeness().interrupted;
+    (!over).then(|| {
+        format!(
+            "{new} of the different calls were first made in the last tenth of the time: longer \
+             would show more"
+        )
+    })
 }
 
 /// A number of things, in words.

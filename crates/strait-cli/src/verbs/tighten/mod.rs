@@ -219,6 +219,7 @@ fn policy(args: &Tighten, recordings: &[Recording]) -> Result<Policy, Failure> {
     let options = GenerateOptions {
         name: recordings.first().and_then(super::generate::name_of),
         accept_loss: args.accept_loss,
+        ..GenerateOptions::default()
     };
     generate(recordings, &options).map_err(Failure::bad_input)
 }
@@ -244,6 +245,7 @@ fn confined(
             .completeness()
             .lost
             .iter()
+            .filter(|&(_, &n)| n > 0)
             .map(|(what, n)| format!("{what}: {n}"))
             .collect(),
     })
