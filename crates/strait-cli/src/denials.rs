@@ -163,6 +163,8 @@ impl Teller {
                 format!(" by {}", self.policy.include.get(index).map_or("a set", String::as_str))
             }
             Some(Because::Unknown) => " by `unknown`".to_owned(),
+            Some(Because::Exec) => " by `exec`".to_owned(),
+            Some(Because::Isolation) => " by `isolation`".to_owned(),
             Some(Because::Foreign) => " by `foreign`".to_owned(),
             Some(Because::Default) => " by `default`".to_owned(),
             _ => String::new(),

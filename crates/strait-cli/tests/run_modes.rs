@@ -241,3 +241,42 @@ fn a_command_that_is_to_die_with_strait_does() {
     // The last writer is gone: end of file, and not a line that input() would wait to answer.
     assert!(lines.next().is_none());
 }
+
+#[test]
+fn a_list_of_executables_and_isolation_leave_the_rest_as_it_was() {
+    let Some(bench) = Bench::new("a_list_of_executables_and_isolation") else { return };
+    let policy = "\
+apiVersion: strait.dev/v1alpha1
+kind: SyscallPolicy
+spec:
+  architectures: [x86_64]
+  default: allow
+  exec: {allow: [/bin, /usr/bin], shells: deny}
+  isolation: {other-processes: deny}
+";
+    fs::write(bench.file("p.yaml"), policy).unwrap();
+    // Writes, renames between folders, children, pipes, and signals to one's own children go on.
+    let script = "import os, signal, subprocess, tempfile\nd = tempfile.mkdtemp()\n\
+                  [os.mkdir(f'{d}/{x}') for x in 'ab']\nopen(f'{d}/a/f', 'w').write('x')\n\
+                  os.rename(f'{d}/a/f', f'{d}/b/f')\n\
+                  print(subprocess.run(['cat', f'{d}/b/f'], capture_output=True).stdout)\n\
+                  p = subprocess.Popen(['sleep', '60']); p.send_signal(signal.SIGTERM); print(p.wait())\n\
+                  for what in (['sh', '-c', ':'], [f'{d}/t']):\n\
+                  \x20 try: open(f'{d}/t', 'wb').write(open('/bin/true', 'rb').read()); os.chmod(f'{d}/t', 0o755); \
+                  subprocess.run(what); print('ran')\n\
+                  \x20 except OSError as e: print(e.errno)\n\
+                  for path in (f'/proc/{os.getppid()}/environ', '/proc/self/mem'):\n\
+                  \x20 try: os.open(path, os.O_RDWR if 'mem' in path else os.O_RDONLY); print('open')\n\
+                  \x20 except OSError as e: print(e.errno)\n\
+                  try: os.kill(os.getppid(), 0); print('sent')\nexcept OSError as e: print(e.errno)";
+    let output = bench.run(&[], script);
+    assert_eq!(stdout(&output), "b'x'\n-15\n13\n13\n13\n13\n1", "{output:?}");
+    // The command itself has to be on the list.
+    let output = Command::new(env!("CARGO_BIN_EXE_strait"))
+        .args(["run", "--policy"])
+        .arg(bench.file("p.yaml"))
+        .args(["--", "/bin/sh", "-c", ":"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(126), "{output:?}");
+}

@@ -10,6 +10,7 @@ use std::ptr;
 use rustix::io::Errno;
 use rustix::process::{Pid, Resource, Rlimit, Signal};
 
+use crate::landlock::Domain;
 use crate::seccomp::{self, errno};
 use crate::shared::{Exchange, Step};
 use crate::signal;
@@ -23,6 +24,7 @@ pub(crate) struct Plan<'a> {
     pub(crate) kept: Option<&'a [RawFd]>,
     pub(crate) limits: &'a [(Resource, Rlimit)],
     pub(crate) parent_death: Option<Signal>,
+    pub(crate) landlock: Option<&'a Domain>,
     pub(crate) parent: Pid,
     pub(crate) channel: RawFd,
     pub(crate) parents_end: RawFd,
@@ -67,6 +69,16 @@ impl Plan<'_> {
             return errno;
         }
         signal::reset_for_exec(&self.mask, self.sigchld_ignored);
+        if let Some(domain) = self.landlock {
+            self.exchange.enter(Step::NoNewPrivs);
+            if let Err(errno) = seccomp::set_no_new_privs() {
+                return errno;
+            }
+            self.exchange.enter(Step::Landlock);
+            if let Err(errno) = domain.enter() {
+                return errno;
+            }
+        }
         let mut token = [0; 2];
         if let Some((fprog, order)) = self.exchange.order() {
             token = order.token;

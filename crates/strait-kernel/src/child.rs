@@ -199,6 +199,8 @@ pub enum Setup {
     Limits,
     /// A signal when its parent ends; or the parent has ended already.
     ParentDeath,
+    /// Its Landlock domain.
+    Landlock,
 }
 
 impl fmt::Display for Setup {
@@ -210,6 +212,7 @@ impl fmt::Display for Setup {
                 "a resource limit (a hard limit is raised with CAP_SYS_RESOURCE alone)"
             }
             Setup::ParentDeath => "the signal on the end of the parent",
+            Setup::Landlock => "the Landlock domain",
         })
     }
 }
@@ -290,6 +293,7 @@ impl PendingChild {
             kept: command.kept(),
             limits: command.limits(),
             parent_death: command.parent_death(),
+            landlock: command.domain(),
             parent: rustix::process::getpid(),
             channel: childs_end.as_raw_fd(),
             parents_end: channel.as_raw_fd(),
@@ -541,6 +545,7 @@ impl PendingChild {
             Step::NoNewPrivs => {
                 ExecError::FilterNotLoaded { source: LoadError::NoNewPrivs { source } }
             }
+            Step::Landlock => ExecError::Setup { what: Setup::Landlock, source },
             Step::Load => ExecError::FilterNotLoaded { source: LoadError::from_errno(errno) },
             Step::Exec if matches!(errno, libc::ENOENT | libc::ENOTDIR) => {
                 ExecError::NotFound { path, source }

@@ -14,6 +14,8 @@ use rustix::fs::{Access, AtFlags, CWD, FileType};
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, Signal};
 
+use crate::landlock::Domain;
+
 /// The directories that are searched when `PATH` is not set (`confstr(_CS_PATH)` of Linux C
 /// libraries).
 const DEFAULT_PATH: &str = "/bin:/usr/bin";
@@ -86,6 +88,7 @@ pub struct Command {
     kept: Option<Vec<RawFd>>,
     limits: Vec<(Resource, Rlimit)>,
     parent_death: Option<Signal>,
+    landlock: Option<Domain>,
 }
 
 impl Command {
@@ -131,6 +134,7 @@ impl Command {
             kept: None,
             limits: Vec::new(),
             parent_death: None,
+            landlock: None,
         })
     }
 
@@ -188,6 +192,17 @@ impl Command {
     pub fn signal_on_parent_death(mut self, signal: Signal) -> Command {
         self.parent_death = Some(signal);
         self
+    }
+
+    /// Puts a Landlock domain on the program, and on all that it starts. It sets `no_new_privs`.
+    #[must_use]
+    pub fn landlock(mut self, domain: Domain) -> Command {
+        self.landlock = Some(domain);
+        self
+    }
+
+    pub(crate) fn domain(&self) -> Option<&Domain> {
+        self.landlock.as_ref()
     }
 
     /// The descriptors that are inherited, if others are not to be.

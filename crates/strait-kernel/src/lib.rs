@@ -12,6 +12,7 @@ pub mod ebpf;
 pub mod exec_stop;
 pub mod interrupts;
 mod keeper;
+pub mod landlock;
 pub mod notified;
 pub mod ptrace;
 pub mod seccomp;

@@ -28,6 +28,8 @@ pub(crate) enum Step {
     ParentDeath,
     /// It sets `no_new_privs`.
     NoNewPrivs,
+    /// It enters its Landlock domain.
+    Landlock,
     /// It loads the filter.
     Load,
     /// It calls execve; the last step that it can be at.
@@ -35,13 +37,14 @@ pub(crate) enum Step {
 }
 
 impl Step {
-    const ALL: [Step; 8] = [
+    const ALL: [Step; 9] = [
         Step::Waiting,
         Step::Streams,
         Step::Descriptors,
         Step::Limits,
         Step::ParentDeath,
         Step::NoNewPrivs,
+        Step::Landlock,
         Step::Load,
         Step::Exec,
     ];

@@ -8,8 +8,8 @@ use strait_bpf::Action;
 
 use crate::action::parse_action;
 use crate::policy::{
-    API_VERSION, Architectures, Declared, Identity, KIND, Metadata, Necessity, Numbers, Observed,
-    Policy, Reachable, RecordingSource, Rule, Unknown,
+    API_VERSION, Architectures, Declared, Exec, Identity, Isolation, KIND, Metadata, Necessity,
+    Numbers, Observed, Policy, Reachable, RecordingSource, Rule, Unknown,
 };
 use crate::sets::Set;
 use crate::text::{
@@ -60,6 +60,10 @@ fn document(root: &Node, text: &str) -> Result<Policy, Fault> {
     policy.metadata = metadata;
     policy.identity = identity;
     policy.unknown = fields.take("unknown").map(unknown).transpose()?;
+    policy.exec = fields.take("exec").map(exec).transpose()?;
+    if let Some(node) = fields.take("isolation") {
+        policy.isolation = isolation(node)?;
+    }
     if let Some(list) = fields.take("include") {
         policy.include = list.list("include")?.iter().map(set).collect::<Result<_, _>>()?;
     }
@@ -155,6 +159,64 @@ fn unknown(node: &Node) -> Result<Unknown, Fault> {
     };
     fields.finish()?;
     Ok(unknown)
+}
+
+fn exec(node: &Node) -> Result<Exec, Fault> {
+    let mut fields = Fields::new(node, "exec")?;
+    let list = fields.need("allow")?;
+    let mut allow = BTreeSet::new();
+    for entry in list.list("allow")? {
+        let path = entry.text("allow")?;
+        if path.starts_with("sha256:") {
+            return Err(entry.span.fault(Problem::Unsupported {
+                what: "a digest in `exec.allow`",
+                right: "name the file: this version of Strait holds paths only",
+            }));
+        }
+        let plain = path.split('/').skip(1).all(|part| part != ".." && part != ".");
+        if !path.starts_with('/') || !plain || path.contains('\0') {
+            return Err(entry.span.fault(Problem::Invalid {
+                what: "path",
+                value: path.to_owned(),
+                right: "write an absolute path without `.` and `..`".to_owned(),
+            }));
+        }
+        allow.insert(path.to_owned());
+    }
+    let exec = Exec {
+        allow,
+        shells: allowed(fields.take("shells"), "shells")?,
+        interpreters: allowed(fields.take("interpreters"), "interpreters")?,
+    };
+    if let Some(node) = fields.take("strict") {
+        return Err(node.span.fault(Problem::Unsupported {
+            what: "`exec.strict`",
+            right: "leave it out: this version of Strait does not stop programs at exec",
+        }));
+    }
+    fields.finish()?;
+    Ok(exec)
+}
+
+fn isolation(node: &Node) -> Result<Isolation, Fault> {
+    let mut fields = Fields::new(node, "isolation")?;
+    let other_processes = !allowed(fields.take("other-processes"), "other-processes")?;
+    fields.finish()?;
+    Ok(Isolation { other_processes })
+}
+
+/// `allow` or `deny`; what is not mentioned is allowed.
+fn allowed(node: Option<&Node>, what: &'static str) -> Result<bool, Fault> {
+    let Some(node) = node else { return Ok(true) };
+    match node.text(what)? {
+        "allow" => Ok(true),
+        "deny" => Ok(false),
+        other => Err(node.span.fault(Problem::Invalid {
+            what,
+            value: other.to_owned(),
+            right: "write `allow` or `deny`".to_owned(),
+        })),
+    }
 }
 
 fn rule(node: &Node, text: &str, architectures: &Architectures) -> Result<Rule, Fault> {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use strait_bpf::Action;
 
+use crate::closing::closings;
 use crate::lower::{Because, LowerError, Step};
 use crate::policy::{Necessity, Policy};
 use crate::query::{Query, known};
@@ -44,6 +45,7 @@ impl Policy {
         let known = known(&query.args);
         let mut outcomes = Vec::new();
         let mut passed: Vec<Condition> = Vec::new();
+        let closings = closings(self);
         for Step { when, action, because } in
             self.steps(query.arch.audit_arch(), [nr])?.into_iter().flatten()
         {
@@ -63,11 +65,14 @@ impl Policy {
             };
             if let Some(args) = here {
                 let text = match because {
-                    Because::Rule(index) if elsewhere.is_some() => {
-                        self.rules[index].when.as_ref().map(ToString::to_string)
-                    }
-                    _ => None,
+                    _ if elsewhere.is_none() => None,
+                    Because::Rule(index) => self.rules[index].when.as_ref(),
+                    _ => closings.iter().find_map(|(other, rule)| {
+                        let named = rule.syscalls.contains(&query.syscall);
+                        rule.when.as_ref().filter(|_| named && *other == because)
+                    }),
                 };
+                let text = text.map(ToString::to_string);
                 let holds = |args: &[u64; 6]| {
                     known.holds(args)
                         && when.as_ref().is_none_or(|when| when.holds(args))

@@ -12,6 +12,7 @@ mod action;
 pub mod baseline;
 pub mod call;
 pub mod check;
+mod closing;
 pub mod diff;
 mod document;
 mod errno;

@@ -2,6 +2,7 @@
 //!
 //! For each number that a call can have, on each audit arch of the policy, in this order:
 //!
+//! 0. what `exec` and `isolation` close, whatever the rules say;
 //! 1. of the rules that are for the ABI and have the call, by name or by number, the first whose
 //!    condition holds for the arguments;
 //! 2. `foreign`, if the number belongs to no ABI of the policy: it has the x32 bit where x32 is
@@ -18,7 +19,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use strait_abi::{Arch, AuditArch, KernelVersion, Syscall};
 use strait_bpf::Action;
 
-use crate::policy::Policy;
+use crate::closing::closings;
+use crate::policy::{Policy, Rule};
 use crate::rules::{Arm, Chain, Condition, Rules, Table};
 use crate::sets::Set;
 use crate::text::nearest;
@@ -111,6 +113,10 @@ pub(crate) struct Step {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Because {
+    /// `exec`: the call would go around what may be executed.
+    Exec,
+    /// `isolation`: the call reaches other processes.
+    Isolation,
     /// A rule, by its index from 0.
     Rule(usize),
     /// `foreign`: the call belongs to no ABI of the policy.
@@ -126,6 +132,8 @@ pub enum Because {
 /// One audit arch of a policy.
 struct Scope<'a> {
     policy: &'a Policy,
+    /// What stands before the rules.
+    closings: Vec<(Because, Rule)>,
     /// The ABIs of the policy that it carries; only x86_64 carries two.
     abis: Vec<Arch>,
     /// The calls that they have, by number: a few numbers have two names.
@@ -138,7 +146,13 @@ impl<'a> Scope<'a> {
     fn new(policy: &'a Policy, audit_arch: AuditArch) -> Scope<'a> {
         let abis = policy.architectures.iter().filter(|arch| arch.audit_arch() == audit_arch);
         let abis: Vec<Arch> = abis.collect();
-        let mut scope = Scope { policy, abis, names: BTreeMap::new(), newest: BTreeMap::new() };
+        let mut scope = Scope {
+            policy,
+            closings: closings(policy),
+            abis,
+            names: BTreeMap::new(),
+            newest: BTreeMap::new(),
+        };
         for &arch in &scope.abis {
             for call in Syscall::all() {
                 let Some(nr) = call.number(arch) else { continue };
@@ -192,8 +206,10 @@ impl<'a> Scope<'a> {
         let abi = self.abi(nr);
         let names = self.names.get(&nr).map_or(&[][..], Vec::as_slice);
         let mut steps = Vec::new();
-        for (index, rule) in self.policy.rules.iter().enumerate() {
-            let because = Because::Rule(index);
+        let closings = self.closings.iter().map(|(because, rule)| (*because, rule));
+        let rules = self.policy.rules.iter().enumerate();
+        let rules = rules.map(|(index, rule)| (Because::Rule(index), rule));
+        for (index, (because, rule)) in closings.chain(rules).enumerate() {
             let named = abi.and_then(|arch| {
                 Some((arch, *names.iter().find(|&&call| rule.applies_to(call, arch))?))
             });
@@ -217,8 +233,12 @@ impl<'a> Scope<'a> {
                 Some(call) => when.condition(call, arch),
                 None => when.register_condition(arch),
             };
-            let when =
-                condition.map_err(|source| LowerError::When { rule: index, nr, arch, source })?;
+            let when = condition.map_err(|source| LowerError::When {
+                rule: index.saturating_sub(self.closings.len()),
+                nr,
+                arch,
+                source,
+            })?;
             steps.push(Step { when: Some(when), action: rule.action, because });
         }
         let (action, because) = self.otherwise(abi, nr, names);

@@ -7,7 +7,7 @@ use strait_bpf::Action;
 
 use crate::format::product::chain_products;
 use crate::lower::LowerError;
-use crate::policy::{Architectures, Necessity, Policy, Unknown};
+use crate::policy::{Architectures, Exec, Necessity, Policy, Unknown};
 use crate::raise::raise;
 use crate::rules::{Arm, Chain, Condition, Rules, Table, Test};
 
@@ -55,6 +55,16 @@ impl Policy {
         let mut merged = raise(&rules, architectures, default, unknown)?;
         merged.metadata = self.metadata.clone();
         merged.identity = self.identity.clone().or_else(|| other.identity.clone());
+        // What only one of them asks for is not asked for where either will do.
+        merged.isolation.other_processes =
+            self.isolation.other_processes && other.isolation.other_processes;
+        if let (Some(one), Some(two)) = (&self.exec, &other.exec) {
+            merged.exec = Some(Exec {
+                allow: one.allow.union(&two.allow).cloned().collect(),
+                shells: one.shells || two.shells,
+                interpreters: one.interpreters || two.interpreters,
+            });
+        }
         let recordings: BTreeMap<&str, _> = self
             .recordings
             .iter()

@@ -31,6 +31,10 @@ pub struct Policy {
     pub default: Action,
     /// What calls get that are newer than the policy.
     pub unknown: Option<Unknown>,
+    /// What may be executed, if not everything.
+    pub exec: Option<Exec>,
+    /// What the workload is kept away from.
+    pub isolation: Isolation,
     /// Named sets that are allowed, after the rules.
     pub include: Vec<String>,
     /// The rules; of those that name a call, the first whose condition holds decides.
@@ -54,6 +58,8 @@ impl Policy {
             foreign: Policy::FOREIGN,
             default,
             unknown: None,
+            exec: None,
+            isolation: Isolation::default(),
             include: Vec::new(),
             rules: Vec::new(),
             recordings: Vec::new(),
@@ -112,6 +118,26 @@ impl From<Arch> for Architectures {
     fn from(arch: Arch) -> Architectures {
         Architectures(BTreeSet::from([arch]))
     }
+}
+
+/// What a workload may execute. The launcher holds it by Landlock, and the filter closes what would go
+/// around that.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exec {
+    /// Files, and folders with all that is in them: absolute paths, sorted, each once.
+    pub allow: BTreeSet<String>,
+    /// Whether shells in these folders may be executed; one that is named itself may.
+    pub shells: bool,
+    /// Whether interpreters in these folders may be executed; one that is named itself may.
+    pub interpreters: bool,
+}
+
+/// What a workload is kept away from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Isolation {
+    /// Processes outside: their memory, environment, namespaces, descriptors, terminals, and signals
+    /// to them.
+    pub other_processes: bool,
 }
 
 /// What calls get that are newer than a policy.

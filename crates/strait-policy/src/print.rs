@@ -57,6 +57,20 @@ fn document(policy: &Policy) -> String {
         let action = action_text(unknown.action);
         out.line(1, &format!("unknown: {{after: \"{}\", action: {action}}}", unknown.after));
     }
+    if let Some(exec) = &policy.exec {
+        let mut map = Map::default();
+        let allow = exec.allow.iter().map(|path| scalar(path)).collect();
+        map.0.push(("allow".to_owned(), Part::List(allow)));
+        for (name, allowed) in [("shells", exec.shells), ("interpreters", exec.interpreters)] {
+            if !allowed {
+                map.raw(name, "deny".to_owned());
+            }
+        }
+        out.map(1, "exec", &map);
+    }
+    if policy.isolation.other_processes {
+        out.line(1, "isolation: {other-processes: deny}");
+    }
     if !policy.include.is_empty() {
         out.list(1, "include", policy.include.iter().map(String::as_str));
     }

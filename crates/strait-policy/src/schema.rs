@@ -53,11 +53,26 @@ fn document() -> Value {
     })
 }
 
+fn allow_or_deny(description: &str) -> Value {
+    json!({"description": description, "enum": ["allow", "deny"]})
+}
+
 fn spec() -> Value {
     let sets: Vec<&str> = Set::ALL.iter().map(Set::name).collect();
     object(
         &["architectures", "default"],
         json!({
+            "exec": object(&["allow"], json!({
+                "allow": {
+                    "description": "Files, and folders with all that is in them, that may be executed.",
+                    "type": "array", "items": {"type": "string", "pattern": "^/"},
+                },
+                "shells": allow_or_deny("Whether shells in these folders may be executed."),
+                "interpreters": allow_or_deny("Whether interpreters in these folders may be executed."),
+            })),
+            "isolation": object(&[], json!({
+                "other-processes": allow_or_deny("Whether processes outside are in reach."),
+            })),
             "identity": object(&["name"], json!({
                 "name": text("The account, token or key that the workload acts as."),
                 "kind": text("What it is, such as kubernetes-service-account."),

@@ -9,11 +9,12 @@ mod classes;
 
 use serde::Serialize;
 use strait_abi::{Arch, AuditArch, Syscall};
-use strait_bpf::{Decision, Program, SeccompData, Undecided};
+use strait_bpf::{Decision, SeccompData, Undecided};
 use strait_compiler::{CompileError, Options};
-use strait_kernel::attack::{Attempt, AttemptError, attempt};
-use strait_policy::policy::Architectures;
-use strait_policy::{Rules, errno_name};
+use strait_kernel::attack::{Attempt, AttemptError, Confinement, attempt};
+use strait_policy::{LowerError, Policy, errno_name};
+
+use crate::domain::{ContainError, contain};
 
 pub use self::classes::Class;
 
@@ -56,6 +57,12 @@ pub enum Outcome {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AttackError {
+    /// The policy has no meaning.
+    #[error(transparent)]
+    Lower(#[from] LowerError),
+    /// The Landlock domain that it asks for cannot be had.
+    #[error(transparent)]
+    Contain(#[from] ContainError),
     /// The compiler made no program of the rules.
     #[error("the policy cannot be compiled")]
     Compile(#[from] CompileError),
@@ -75,34 +82,41 @@ pub enum AttackError {
     UnknownArch,
 }
 
-/// Tries every class under rules for these ABIs, in the order of [`Class::ALL`].
+/// Tries every class under a policy, in the order of [`Class::ALL`].
 ///
 /// # Errors
 /// If the suite could not be run.
-pub fn attack(rules: &Rules, architectures: &Architectures) -> Result<Vec<Finding>, AttackError> {
+pub fn attack(policy: &Policy) -> Result<Vec<Finding>, AttackError> {
+    let rules = policy.lower()?;
+    let domain = contain(policy)?.domain;
     let decision = rules.decision()?;
-    let program = strait_compiler::compile(rules, &Options::default())?.program;
+    let program = strait_compiler::compile(&rules, &Options::default())?.program;
     let arch = Arch::NATIVE.ok_or(AttackError::UnknownArch)?;
-    let view = View { decision: &decision, arch, architectures };
+    let view = View { decision: &decision, arch, policy };
+    let confinement = Confinement { filter: Some(&program), domain: domain.as_ref() };
     let findings = Class::ALL.iter().map(|class| {
-        let outcome = outcome(class, &view, &program)
+        let outcome = outcome(class, &view, confinement)
             .map_err(|source| AttackError::Attempt { class: class.name, source })?;
         Ok(Finding { class, outcome })
     });
     findings.collect()
 }
 
-fn outcome(class: &Class, view: &View<'_>, program: &Program) -> Result<Outcome, AttemptError> {
+fn outcome(
+    class: &Class,
+    view: &View<'_>,
+    confinement: Confinement<'_>,
+) -> Result<Outcome, AttemptError> {
     let attack = match (class.aim)(view) {
         Ok(attack) => attack,
         Err(reason) => return Ok(Outcome::NotApplicable { reason: reason.to_owned() }),
     };
-    let without = attempt(attack, None)?;
+    let without = attempt(attack, Confinement::default())?;
     if without != Attempt::Succeeded {
         let reason = format!("this machine refuses it by itself: {}", said(without));
         return Ok(Outcome::NotApplicable { reason });
     }
-    Ok(match attempt(attack, Some(program))? {
+    Ok(match attempt(attack, confinement)? {
         Attempt::Succeeded => Outcome::Open { why: class.why, close: class.close },
         blocked => Outcome::Blocked { by: said(blocked) },
     })
@@ -130,7 +144,7 @@ fn said(attempt: Attempt) -> String {
 struct View<'a> {
     decision: &'a Decision,
     arch: Arch,
-    architectures: &'a Architectures,
+    policy: &'a Policy,
 }
 
 impl View<'_> {

@@ -3,6 +3,7 @@
 
 pub mod attack;
 pub mod confine;
+pub mod domain;
 pub mod gate;
 pub mod inspect;
 pub mod launch;

@@ -123,7 +123,7 @@ fn policy(hole: Option<(&str, &str)>) -> Policy {
 }
 
 fn findings(policy: &Policy) -> Vec<Finding> {
-    attack(&policy.lower().unwrap(), &policy.architectures).unwrap()
+    attack(policy).unwrap()
 }
 
 fn open(findings: &[Finding]) -> BTreeSet<&'static str> {
@@ -143,7 +143,9 @@ fn nothing_is_open_where_everything_is_closed() {
             _ => None,
         })
         .collect();
-    for (class, reason) in &not_applicable {
+    // These are for `isolation` and `exec`, which have tests of their own below.
+    let asked_for = ["signal-outside", "abstract-socket", "exec-outside", "loader"];
+    for (class, reason) in not_applicable.iter().filter(|(class, _)| !asked_for.contains(class)) {
         assert!(reason.starts_with("this machine refuses it by itself"), "{class}: {reason}");
         strait_testkit::skip(&format!("attack {class}"), reason);
     }
@@ -162,4 +164,64 @@ fn each_hole_that_is_put_back_is_found_and_no_other() {
             classes.iter().copied().filter(|class| !skipped.contains(class)).collect();
         assert_eq!(open(&findings(&policy(Some((line, put))))), expected, "{line} -> {put:?}");
     }
+}
+
+/// A policy that allows every call, with more fields of `spec`.
+fn open_policy(more: &str) -> Policy {
+    let text = format!(
+        "apiVersion: strait.dev/v1alpha1\nkind: SyscallPolicy\nspec:\n  architectures: [x86_64]\n  \
+         default: allow\n{more}"
+    );
+    Policy::parse(&text).unwrap_or_else(|error| panic!("{error}\n{text}"))
+}
+
+#[test]
+fn isolation_closes_what_no_filter_can() {
+    if strait_kernel::landlock::abi() < 6 {
+        return strait_testkit::skip("isolation", "signals are kept in since Landlock ABI 6");
+    }
+    let others: BTreeSet<&str> = [
+        "abstract-socket",
+        "clone-namespace",
+        "clone3-namespace",
+        "kcmp",
+        "open-by-handle",
+        "pidfd-getfd",
+        "proc-environ",
+        "proc-mem",
+        "proc-root",
+        "process-vm-readv",
+        "ptrace",
+        "setns",
+        "signal-outside",
+        "tiocsti",
+    ]
+    .into();
+    let open_without = open(&findings(&open_policy("")));
+    assert!(open_without.contains("proc-environ") && open_without.contains("ptrace"));
+    let findings = findings(&open_policy("  isolation: {other-processes: deny}\n"));
+    assert!(open(&findings).is_disjoint(&others), "{findings:?}");
+    let not_applicable = findings.iter().filter(|finding| {
+        matches!(&finding.outcome, Outcome::NotApplicable { reason } if !reason.starts_with("this machine"))
+    });
+    let names: BTreeSet<&str> = not_applicable.map(|finding| finding.class.name).collect();
+    // clone and clone3 aim at what unshare may not.
+    assert!(names.is_disjoint(&others), "{names:?}");
+}
+
+#[test]
+fn a_list_of_executables_holds_for_all_but_the_loader_and_mapped_files() {
+    if strait_kernel::landlock::abi() < 2 {
+        return strait_testkit::skip("a list of executables", "it takes Landlock ABI 2");
+    }
+    let findings = findings(&open_policy("  exec: {allow: [/bin/true]}\n"));
+    let open = open(&findings);
+    for class in ["exec-outside", "memfd-exec", "execveat", "proc-self-mem"] {
+        let finding = findings.iter().find(|finding| finding.class.name == class).unwrap();
+        assert!(matches!(finding.outcome, Outcome::Blocked { .. }), "{finding:?}");
+    }
+    // What the launcher says that it does not hold.
+    assert!(open.contains("loader") && open.contains("map-file-executable"), "{open:?}");
+    let gaps = strait_runtime::domain::contain(&open_policy("  exec: {allow: [/bin/true]}\n"));
+    assert_eq!(gaps.unwrap().gaps.len(), 2);
 }

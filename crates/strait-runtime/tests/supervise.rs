@@ -3,7 +3,7 @@
 
 use strait_bpf::Action;
 use strait_compiler::Options;
-use strait_kernel::attack::{Attack, Attempt, Harmless, attempt};
+use strait_kernel::attack::{Attack, Attempt, Confinement, Harmless, attempt};
 use strait_policy::{Policy, Rules};
 use strait_runtime::supervise::{Answering, notifying};
 
@@ -17,7 +17,7 @@ fn rules(rules: &str) -> Rules {
 
 fn under(rules: &Rules, attack: Attack) -> Attempt {
     let program = strait_compiler::compile(rules, &Options::default()).unwrap().program;
-    attempt(attack, Some(&program)).unwrap()
+    attempt(attack, Confinement { filter: Some(&program), domain: None }).unwrap()
 }
 
 #[test]

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use anstyle::{AnsiColor, Style};
 use serde_json::json;
-use strait_kernel::attack::AttemptError;
 use strait_runtime::attack::{AttackError, Class, Finding, Outcome, attack};
+use strait_runtime::domain::ContainError;
 
 use crate::args::Attack;
 use crate::failure::Failure;
@@ -14,8 +14,8 @@ use crate::{documents, input, output};
 
 /// Tries the ways around a policy; any that is open is a failed check.
 pub fn run(args: &Attack) -> Result<ExitCode, Failure> {
-    let (policy, rules) = documents::policy(&args.policy, &args.profile)?;
-    let findings = attack(&rules, &policy.architectures).map_err(failure)?;
+    let (policy, _) = documents::policy(&args.policy, &args.profile)?;
+    let findings = attack(&policy).map_err(failure)?;
     if args.json {
         let attacks: Vec<_> = findings.iter().map(data).collect();
         let value = json!({"policy": input::name(&args.policy), "attacks": attacks});
@@ -30,8 +30,10 @@ pub fn run(args: &Attack) -> Result<ExitCode, Failure> {
 
 fn failure(error: AttackError) -> Failure {
     match &error {
-        AttackError::Compile(_) | AttackError::Undecided(_) => Failure::bad_input(error),
-        AttackError::Attempt { source: AttemptError::Unsupported, .. } => Failure::refused(error),
+        AttackError::Compile(_)
+        | AttackError::Undecided(_)
+        | AttackError::Lower(_)
+        | AttackError::Contain(ContainError::Path { .. }) => Failure::bad_input(error),
         _ => Failure::refused(error),
     }
 }

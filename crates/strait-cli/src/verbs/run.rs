@@ -13,6 +13,7 @@ use strait_kernel::command::{Command, inherited};
 use strait_kernel::seccomp::LoadOptions;
 use strait_kernel::signal::{self, Relay};
 use strait_policy::{Attempt, Policy, Rules, action_text, replay};
+use strait_runtime::domain::{ContainError, contain};
 use strait_runtime::launch::Enforcement;
 use strait_runtime::record::{self, Choice, Ready, Request, Target};
 use strait_runtime::supervise::{Answering, Supervisor, Telling, notifying};
@@ -41,7 +42,20 @@ fn confined(args: &Run) -> Result<ExitCode, Failure> {
         );
         return Err(Failure::bad_input(error));
     }
-    let command = command(args)?;
+    let mut command = command(args)?;
+    // What enforces nothing keeps from nothing.
+    if matches!(args.mode, RunMode::Enforce | RunMode::Notify) {
+        let contained = contain(&policy).map_err(|error| match error {
+            ContainError::Path { .. } => Failure::bad_input(error),
+            _ => Failure::refused(error),
+        })?;
+        for gap in &contained.gaps {
+            output::say(&format!("strait: not held: {gap}"));
+        }
+        if let Some(domain) = contained.domain {
+            command = command.landlock(domain);
+        }
+    }
     match args.mode {
         RunMode::Enforce => enforced(args, &command, &rules),
         RunMode::Notify => supervised(args, &command, policy, rules, Answering::Enforce),

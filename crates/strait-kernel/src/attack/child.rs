@@ -5,34 +5,37 @@ use std::os::fd::AsRawFd;
 use std::ptr;
 use std::time::Duration;
 
+use super::fixture::Fixture;
+use super::script::{self, Board, Expect, Script, State, Step};
+use super::{Attack, Attempt, AttemptError, Confinement, scripts};
+use crate::landlock::Domain;
+use crate::seccomp;
+use crate::shared::Shared;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitOptions, WaitStatus, pidfd_open, pidfd_send_signal, waitpid,
 };
-use strait_bpf::Program;
-
-use super::fixture::Fixture;
-use super::script::{self, Board, Expect, Script, State, Step};
-use super::{Attack, Attempt, AttemptError, scripts};
-use crate::seccomp;
-use crate::shared::Shared;
 
 /// How long an attack may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// See [`super::attempt`].
-pub(super) fn attempt(attack: Attack, filter: Option<&Program>) -> Result<Attempt, AttemptError> {
+pub(super) fn attempt(
+    attack: Attack,
+    confinement: Confinement<'_>,
+) -> Result<Attempt, AttemptError> {
     let fixture = Fixture::new().map_err(AttemptError::Fixture)?;
     let board: Shared<Board> = Shared::new().map_err(AttemptError::Fixture)?;
     let script = scripts::script(&attack, &fixture, &board);
     debug_assert!(script.steps.len() <= script::MAX_STEPS);
     board.fill(&script.memory);
-    let mut insns = filter.map(seccomp::sock_filters).unwrap_or_default();
+    let mut insns = confinement.filter.map(seccomp::sock_filters).unwrap_or_default();
     let plan = Plan {
         attack,
         script: &script,
         board: &board,
         terminal: fixture.terminal.as_ref().map(AsRawFd::as_raw_fd),
+        domain: confinement.domain,
         fprog: libc::sock_fprog {
             // A program has at most 4096 instructions.
             len: u16::try_from(insns.len()).unwrap_or(0),
@@ -62,6 +65,7 @@ struct Plan<'a> {
     script: &'a Script,
     board: &'a Board,
     terminal: Option<i32>,
+    domain: Option<&'a Domain>,
     fprog: libc::sock_fprog,
     stack: Vec<u8>,
 }
@@ -86,6 +90,12 @@ impl Plan<'_> {
             unsafe { script::thread(top, early_thread, ptr::from_ref(self).cast()) };
         }
         raw(libc::SYS_prctl, [libc::PR_SET_NO_NEW_PRIVS as u64, 1, 0]);
+        if let Some(domain) = self.domain
+            && let Err(errno) = domain.enter()
+        {
+            self.board.not_restricted(errno);
+            script::end();
+        }
         if self.fprog.len > 0 {
             let fprog = ptr::from_ref(&self.fprog) as u64;
             let load = u64::from(libc::SECCOMP_SET_MODE_FILTER);
@@ -166,12 +176,23 @@ fn outcome(
             let errno = i32::try_from(board.result(0)).unwrap_or(libc::EINVAL);
             return Err(seccomp::LoadError::from_errno(errno).into());
         }
+        State::NotRestricted => {
+            let errno = i32::try_from(board.result(0)).unwrap_or(libc::EINVAL);
+            return Err(AttemptError::Landlock(io::Error::from_raw_os_error(errno)));
+        }
         State::Done => Attempt::Succeeded,
         State::Refused => {
             let errno = i32::try_from(-board.result(at)).unwrap_or(0).clamp(0, 4095);
             Attempt::Refused { call, errno }
         }
         State::Running => match (signal, step) {
+            // A program that ends well where only one that was executed can.
+            (None, Some(Step::Call { expect: Expect::ExecWell, .. }))
+                if status.and_then(WaitStatus::exit_status) == Some(0) =>
+            {
+                Attempt::Succeeded
+            }
+            (None, _) if status.is_some() => Attempt::Refused { call, errno: 0 },
             (None, _) => Attempt::Stuck { call },
             (Some(libc::SIGILL), Some(Step::Call { expect: Expect::Exec, .. })) => {
                 Attempt::Succeeded

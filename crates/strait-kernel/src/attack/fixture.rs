@@ -1,13 +1,14 @@
 //! What attacks are made on: made by the parent, so that the attacked child finds it there.
 
 use std::ffi::OsString;
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::DirBuilderExt;
-use std::os::unix::net::UnixDatagram;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener};
 use std::path::PathBuf;
 use std::ptr;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -54,6 +55,8 @@ pub(super) struct Fixture {
     _controller: Option<OwnedFd>,
     tcp: TcpListener,
     _unix: UnixDatagram,
+    abstract_name: Vec<u8>,
+    _abstract: UnixListener,
     directory: Directory,
     bystander: Bystander,
     page: Page,
@@ -70,6 +73,9 @@ impl Fixture {
         drop(writable);
         let directory = Directory::new()?;
         let unix = UnixDatagram::bind(directory.path.join(SOCKET))?;
+        directory.write_program()?;
+        let abstract_name = directory.path.as_os_str().as_bytes().to_vec();
+        let listener = UnixListener::bind_addr(&SocketAddr::from_abstract_name(&abstract_name)?)?;
         let root = File::open("/").ok();
         let handle = root.as_ref().map_or(Vec::new(), handle_of);
         let (controller, terminal) = terminal().map_or((None, None), |(a, b)| (Some(a), Some(b)));
@@ -86,6 +92,8 @@ impl Fixture {
             _controller: controller,
             tcp,
             _unix: unix,
+            abstract_name,
+            _abstract: listener,
             directory,
             bystander,
             page,
@@ -100,6 +108,19 @@ impl Fixture {
     /// The path of a file that is not there yet, in a directory of ours.
     pub(super) fn new_file(&self) -> Vec<u8> {
         self.directory.path.join(NEW_FILE).into_os_string().as_bytes().to_vec()
+    }
+
+    /// The path of a file that holds [`PROGRAM`] and may be executed.
+    pub(super) fn program_path(&self) -> Vec<u8> {
+        self.directory.path.join(PROGRAM_FILE).into_os_string().as_bytes().to_vec()
+    }
+
+    /// Where somebody listens without a file: `struct sockaddr_un` with an abstract name.
+    pub(super) fn abstract_address(&self) -> Vec<u8> {
+        let mut address = 1_u16.to_ne_bytes().to_vec();
+        address.push(0);
+        address.extend(&self.abstract_name);
+        address
     }
 
     /// The address of a page that may be executed and not written.
@@ -128,6 +149,7 @@ impl Fixture {
 
 const SOCKET: &str = "socket";
 const NEW_FILE: &str = "new";
+const PROGRAM_FILE: &str = "program";
 
 /// A directory that nobody else may enter, removed with what attacks may have left in it.
 #[derive(Debug)]
@@ -146,11 +168,17 @@ impl Directory {
         DirBuilder::new().mode(0o700).create(&path)?;
         Ok(Directory { path })
     }
+
+    fn write_program(&self) -> io::Result<()> {
+        let path = self.path.join(PROGRAM_FILE);
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true).mode(0o700).open(path)?.write_all(PROGRAM)
+    }
 }
 
 impl Drop for Directory {
     fn drop(&mut self) {
-        for name in [SOCKET, NEW_FILE] {
+        for name in [SOCKET, NEW_FILE, PROGRAM_FILE] {
             let _ = fs::remove_file(self.path.join(name));
         }
         let _ = fs::remove_dir(&self.path);

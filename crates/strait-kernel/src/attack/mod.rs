@@ -19,6 +19,7 @@ use std::io;
 use strait_abi::{Arch, Syscall};
 use strait_bpf::{Program, SeccompData};
 
+use crate::landlock::Domain;
 use crate::seccomp;
 
 /// Something that a confined process could try.
@@ -101,6 +102,12 @@ pub enum Attack {
     EarlyThread(Harmless),
     /// Makes this call while no supervisor is there to answer it.
     Unanswered(Harmless),
+    /// Connects to an abstract socket of another process.
+    AbstractSocket,
+    /// Executes a program that it has just been given, by its path.
+    ExecOutside,
+    /// Has the dynamic loader run a program, which it only reads and maps.
+    Loader,
 }
 
 /// Calls that do nothing to anybody, with an answer of the kernel that is known beforehand.
@@ -233,19 +240,31 @@ pub enum AttemptError {
     /// No child could be made.
     #[error("no process could be made to attack from")]
     Fork(#[source] io::Error),
+    /// The Landlock domain is not on the child.
+    #[error("the Landlock domain could not be put on")]
+    Landlock(#[source] io::Error),
     /// The filter is not on the child.
     #[error("the filter could not be loaded")]
     Load(#[from] seccomp::LoadError),
 }
 
-/// Tries an attack in a throw-away child, under a filter or under none. As under a launcher,
-/// `no_new_privs` is set either way, and the filter is for all threads.
+/// What an attack is tried under.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Confinement<'a> {
+    /// The filter.
+    pub filter: Option<&'a Program>,
+    /// The Landlock domain.
+    pub domain: Option<&'a Domain>,
+}
+
+/// Tries an attack in a throw-away child, confined or not. As under a launcher, `no_new_privs` is
+/// set either way, and the filter is for all threads.
 ///
 /// # Errors
 /// If it could not be tried.
-pub fn attempt(attack: Attack, filter: Option<&Program>) -> Result<Attempt, AttemptError> {
+pub fn attempt(attack: Attack, confinement: Confinement<'_>) -> Result<Attempt, AttemptError> {
     #[cfg(target_arch = "x86_64")]
-    return child::attempt(attack, filter);
+    return child::attempt(attack, confinement);
     #[cfg(not(target_arch = "x86_64"))]
     Err(AttemptError::Unsupported)
 }

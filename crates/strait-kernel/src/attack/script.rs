@@ -58,6 +58,8 @@ pub(super) enum Expect {
     ShortTask,
     /// The call does not return: it executes a program that ends itself by an illegal instruction.
     Exec,
+    /// The call does not return: it executes a program that exits with status 0.
+    ExecWell,
 }
 
 /// A word of a step.
@@ -179,6 +181,8 @@ pub(super) enum State {
     Refused,
     /// The filter could not be loaded.
     NotLoaded,
+    /// The Landlock domain could not be put on.
+    NotRestricted,
 }
 
 /// What the child and its parent share. All zero is the beginning.
@@ -218,7 +222,8 @@ impl Board {
             0 => State::Running,
             1 => State::Done,
             2 => State::Refused,
-            _ => State::NotLoaded,
+            3 => State::NotLoaded,
+            _ => State::NotRestricted,
         }
     }
 
@@ -228,6 +233,7 @@ impl Board {
             State::Done => 1,
             State::Refused => 2,
             State::NotLoaded => 3,
+            State::NotRestricted => 4,
         };
         self.state.store(number, Ordering::Release);
     }
@@ -243,6 +249,12 @@ impl Board {
     pub(super) fn not_loaded(&self, errno: i32) {
         self.results[0].store(errno.into(), Ordering::Release);
         self.set(State::NotLoaded);
+    }
+
+    /// Says that the Landlock domain could not be put on, and why.
+    pub(super) fn not_restricted(&self, errno: i32) {
+        self.results[0].store(errno.into(), Ordering::Release);
+        self.set(State::NotRestricted);
     }
 
     /// The step that the script is at, or that did not go as it was to go.
@@ -309,7 +321,7 @@ impl Board {
                     }
                     let failed = match expect {
                         Expect::Result(wanted) => result != wanted,
-                        Expect::Exec => true,
+                        Expect::Exec | Expect::ExecWell => true,
                         _ => is_error(result),
                     };
                     if failed {

@@ -179,6 +179,26 @@ pub(super) fn script(attack: &Attack, fixture: &Fixture, board: &Board) -> Scrip
             ];
             script.call("sendto", libc::SYS_sendto, &arguments);
         }
+        Attack::AbstractSocket => {
+            let stream = socket(&mut script, libc::AF_UNIX, libc::SOCK_STREAM);
+            let address = fixture.abstract_address();
+            let length = address.len() as u64;
+            let address = script.bytes(&address);
+            let arguments = [Operand::Result(stream), address.into(), length.into()];
+            script.call("connect", libc::SYS_connect, &arguments);
+        }
+        Attack::ExecOutside => {
+            let path = script.text(&fixture.program_path());
+            let arguments = [path.into(), 0.into(), 0.into()];
+            script.call_expecting("execve", libc::SYS_execve, &arguments, Expect::Exec);
+        }
+        Attack::Loader => {
+            let loader = script.text(LOADER);
+            let program = script.text(DYNAMIC_PROGRAM);
+            let words = script.words(&[loader, program, 0]);
+            let arguments = [loader.into(), words.into(), 0.into()];
+            script.call_expecting("execve", libc::SYS_execve, &arguments, Expect::ExecWell);
+        }
         Attack::NestedListener(call) => nested_listener(&mut script, *call),
         Attack::EarlyThread(call) | Attack::Unanswered(call) => {
             call.add_to(&mut script);
@@ -186,6 +206,10 @@ pub(super) fn script(attack: &Attack, fixture: &Fixture, board: &Board) -> Scrip
     }
     script
 }
+
+/// The loader of x86_64's psABI, and a program that it can load.
+const LOADER: &[u8] = b"/lib64/ld-linux-x86-64.so.2";
+const DYNAMIC_PROGRAM: &[u8] = b"/bin/true";
 
 const NEW_USER: u64 = libc::CLONE_NEWUSER as u64;
 const SIGCHLD: u64 = libc::SIGCHLD as u64;

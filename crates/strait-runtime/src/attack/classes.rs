@@ -78,7 +78,7 @@ impl Class {
             why: "the other ABI's calls have other numbers, so none of the rules is about them",
             close: "leave i386 out of `architectures`, and `foreign: kill-process`",
             aim: |view| {
-                if view.architectures.contains(Arch::I386) {
+                if view.policy.architectures.contains(Arch::I386) {
                     return Err("i386 is among the policy's architectures");
                 }
                 Ok(Attack::I386Entry)
@@ -90,7 +90,7 @@ impl Class {
             why: "x32's calls have numbers of their own, so none of the rules is about them",
             close: "leave x32 out of `architectures`, and `foreign: kill-process`",
             aim: |view| {
-                if view.architectures.contains(Arch::X32) {
+                if view.policy.architectures.contains(Arch::X32) {
                     return Err("x32 is among the policy's architectures");
                 }
                 Ok(Attack::X32Entry)
@@ -274,6 +274,34 @@ impl Class {
             aim: |_| Ok(Attack::Kcmp),
         },
         Class {
+            name: "signal-outside",
+            tries: "send another process of the same user a signal",
+            why: "whoever can signal a process can stop or end it",
+            close: "isolation: {other-processes: deny}",
+            aim: |view| others_are_denied(view, Attack::SignalOutside),
+        },
+        Class {
+            name: "abstract-socket",
+            tries: "connect to an abstract socket of another process",
+            why: "such sockets have no file whose permissions would guard them",
+            close: "isolation: {other-processes: deny}",
+            aim: |view| others_are_denied(view, Attack::AbstractSocket),
+        },
+        Class {
+            name: "exec-outside",
+            tries: "execute a program that is not on the list",
+            why: "an attacker brings any program",
+            close: "leave the folder out of `exec.allow`",
+            aim: |view| listed(view, Attack::ExecOutside),
+        },
+        Class {
+            name: "loader",
+            tries: "have the dynamic loader run a program that is not on the list",
+            why: "the loader maps what it can read: the list does not hold for it",
+            close: "{syscalls: [execve], action: errno(EACCES)}, or list statically linked programs only",
+            aim: |view| listed(view, Attack::Loader),
+        },
+        Class {
             name: "fast-open",
             tries: "connect by sendto with MSG_FASTOPEN, where connect may not",
             why: "the rules on connect are void",
@@ -321,7 +349,7 @@ impl Class {
     ];
 }
 
-const CLOSE_PROC: &str = "a process id namespace and a /proc of its own, a user of its own, or Landlock: a filter sees no paths";
+const CLOSE_PROC: &str = "isolation: {other-processes: deny}";
 
 /// Whether it is opening to write that is denied, or else to read.
 fn denied_open(view: &View<'_>) -> Result<bool, &'static str> {
@@ -334,8 +362,27 @@ fn denied_open(view: &View<'_>) -> Result<bool, &'static str> {
     }
 }
 
+fn others_are_denied(view: &View<'_>, attack: Attack) -> Result<Attack, &'static str> {
+    if view.policy.isolation.other_processes {
+        Ok(attack)
+    } else {
+        Err("the policy does not ask to be kept away from other processes")
+    }
+}
+
+fn listed(view: &View<'_>, attack: Attack) -> Result<Attack, &'static str> {
+    match view.policy.exec {
+        Some(_) => Ok(attack),
+        None => Err("the policy has no list of what may be executed"),
+    }
+}
+
 fn exec_is_denied(view: &View<'_>, attack: Attack) -> Result<Attack, &'static str> {
-    if view.always("execve") { Err("programs may be executed anyway") } else { Ok(attack) }
+    if view.always("execve") && view.policy.exec.is_none() {
+        Err("programs may be executed anyway")
+    } else {
+        Ok(attack)
+    }
 }
 
 fn connect_is_denied(view: &View<'_>, attack: Attack) -> Result<Attack, &'static str> {
