@@ -25,6 +25,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("libc6-dev", "/usr/include/x86_64-linux-gnu/sys/syscall.h"),
     ("libseccomp-dev", "/usr/include/seccomp.h"),
     ("linux-libc-dev", "/usr/include/linux/seccomp.h"),
+    ("linux-perf", "/usr/bin/perf"),
     ("llvm", "/usr/bin/llvm-strip"),
     ("man-db", "/usr/bin/man"),
     ("nginx-light", "/usr/sbin/nginx"),

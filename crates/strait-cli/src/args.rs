@@ -144,7 +144,7 @@ pub struct Record {
 /// `strait generate`.
 #[derive(Debug, Args)]
 pub struct Generate {
-    /// The recordings (`-`: standard input)
+    /// The recordings, or logs of strace, perf trace or the audit (`-`: standard input)
     #[arg(required = true, value_name = "REC", value_hint = ValueHint::FilePath)]
     pub recordings: Vec<PathBuf>,
     /// Write the policy to this file (default: standard output)

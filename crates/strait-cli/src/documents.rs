@@ -6,7 +6,8 @@ use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 use anyhow::{Context, anyhow};
 use strait_abi::{Arch, KernelVersion};
 use strait_bpf::{ByteOrder, Program};
-use strait_policy::format::{Format, FormatError, Imported, Note, Target};
+use strait_policy::format::{Format, FormatError, Imported, Note, Target, bpf};
+use strait_policy::log::Log;
 use strait_policy::{ParseError, Policy, Recording, Rules};
 
 use crate::args::{Library, Profile};
@@ -133,19 +134,29 @@ pub fn target(profile: &Profile) -> Result<Target, Failure> {
     Ok(target)
 }
 
-/// Reads a recording.
+/// Reads a recording, or the log of another tool as one. Such a log does not say on which kernel it
+/// was made; it is taken for one of this machine.
 pub fn recording(path: &Path) -> Result<Recording, Failure> {
     recording_in(path, &text(path)?)
 }
 
 /// The recording that a text is.
 pub fn recording_in(path: &Path, text: &str) -> Result<Recording, Failure> {
-    Recording::from_json(text).with_context(|| input::name(path)).map_err(Failure::bad_input)
+    let is_json = text.trim_start().starts_with('{');
+    let recording = match Log::detect(text).filter(|_| !is_json) {
+        Some(log) => {
+            let uname = rustix::system::uname();
+            let arch = Arch::NATIVE.unwrap_or(Arch::X86_64);
+            Ok(log.import(text, arch, &uname.release().to_string_lossy()))
+        }
+        None => Recording::from_json(text),
+    };
+    recording.with_context(|| input::name(path)).map_err(Failure::bad_input)
 }
 
 /// The program that a file is.
 pub fn program_in(file: &File) -> Result<Program, Failure> {
-    let program = Program::from_bytes(&file.bytes).with_context(|| file.name.clone());
+    let program = bpf::read(&file.bytes, native_order()).with_context(|| file.name.clone());
     program.map_err(Failure::bad_input)
 }
 
@@ -154,15 +165,23 @@ pub fn program_for(policy: &Policy, path: &Path) -> Result<Program, Failure> {
     let bytes = input::read(path)?;
     let little = policy.architectures.iter().all(Arch::is_little_endian);
     let order = if little { ByteOrder::Little } else { ByteOrder::Big };
-    Program::from_bytes_in(&bytes, order)
-        .with_context(|| input::name(path))
-        .map_err(Failure::bad_input)
+    let program = bpf::read(&bytes, order).and_then(|program| match program.byte_order() {
+        found if found == order => Ok(program),
+        _ => Program::from_bytes_in(&bytes, order),
+    });
+    program.with_context(|| input::name(path)).map_err(Failure::bad_input)
 }
 
-/// Reads a program file of either byte order.
+/// Reads a program file of either byte order, in any spelling.
 pub fn program(path: &Path) -> Result<Program, Failure> {
     let bytes = input::read(path)?;
-    Program::from_bytes(&bytes).with_context(|| input::name(path)).map_err(Failure::bad_input)
+    bpf::read(&bytes, native_order()).with_context(|| input::name(path)).map_err(Failure::bad_input)
+}
+
+/// The byte order of programs that are spelled as text, which has none.
+fn native_order() -> ByteOrder {
+    let little = Arch::NATIVE.is_none_or(Arch::is_little_endian);
+    if little { ByteOrder::Little } else { ByteOrder::Big }
 }
 
 /// Reads a text.

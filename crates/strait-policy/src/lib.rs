@@ -19,6 +19,7 @@ mod errno;
 pub mod explain;
 pub mod format;
 mod generate;
+pub mod log;
 mod lower;
 mod meaning;
 mod merge;

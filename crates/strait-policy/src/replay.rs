@@ -227,7 +227,7 @@ mod tests {
 
     use super::*;
     use crate::Policy;
-    use crate::format::strace;
+    use crate::log::strace;
     use crate::recording::{Engine, Observation, Site};
 
     fn rules() -> Rules {

@@ -6,7 +6,8 @@ use proptest::prelude::*;
 use strait_abi::{Arch, KernelVersion};
 use strait_policy::check::Places;
 use strait_policy::format::{Target, oci, systemd};
-use strait_policy::format::{seccompiler, spo, strace};
+use strait_policy::format::{seccompiler, spo};
+use strait_policy::log::{Log, strace};
 use strait_policy::{Policy, Query, Recording, When};
 
 const POLICY: &str = r#"apiVersion: strait.dev/v1alpha1
@@ -61,6 +62,9 @@ fn read(text: &str) {
     let _ = seccompiler::import(text, Arch::X86_64);
     let _ = systemd::import(text, &machine);
     let _ = strace::import(text, Arch::X86_64, "6.18");
+    for log in Log::ALL {
+        let _ = (Log::detect(text), log.import(text, Arch::X86_64, "6.18"));
+    }
 }
 
 /// A document with a few characters removed, doubled or replaced.

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
-use strait_policy::format::strace;
+use strait_policy::log::{Log, strace};
 use strait_policy::{Arguments, Attempt, Denial, Fallback, Recording, action_text, replay};
 
 use crate::args::{Profile, Replay};
@@ -40,21 +40,17 @@ struct Trace {
     gaps: Vec<String>,
 }
 
-/// Reads a recording, or what strace printed.
+/// Reads a recording, or the log of another tool; of strace's each line has its place.
 fn read(path: &Path, profile: &Profile) -> Result<Trace, Failure> {
     let text = documents::text(path)?;
-    if text.trim_start().starts_with('{') {
+    let log = Log::detect(&text).filter(|_| !text.trim_start().starts_with('{'));
+    if log != Some(Log::Strace) {
         let recording: Recording = documents::recording_in(path, &text)?;
         let gaps = recording.completeness().gaps();
         return Ok(Trace { attempts: recording.attempts(), gaps });
     }
     let arch = documents::target(profile)?.arch;
     let (attempts, unreadable) = strace::attempts(&text, arch);
-    if attempts.is_empty() {
-        let error =
-            anyhow::anyhow!("{} is no recording, and no output of strace", input::name(path));
-        return Err(Failure::bad_input(error));
-    }
     let gaps = match unreadable {
         0 => Vec::new(),
         lines => vec![format!("{lines} lines of strace could not be read")],

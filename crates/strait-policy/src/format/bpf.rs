@@ -7,7 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use strait_abi::{Arch, AuditArch};
-use strait_bpf::{Action, Answer, CallSpan, Constraint, Decision, Program, Values};
+use strait_bpf::{
+    Action, Answer, ByteOrder, CallSpan, Constraint, Decision, FileError, Program, Values,
+};
 
 use super::{Codec, FormatError, Imported};
 use crate::policy::{Architectures, Unknown};
@@ -16,8 +18,14 @@ use crate::rules::{Arm, Chain, Condition, Op, Rules, Table, Test, Width};
 
 pub(super) const CODEC: Codec = Codec {
     name: "bpf",
-    recognises: |_| false,
-    import: |bytes, _| import(&Program::from_bytes(bytes)?),
+    recognises: |sample| Spelling::of(sample.text).is_some(),
+    import: |bytes, target| {
+        let order = match target.arch.is_little_endian() {
+            true => ByteOrder::Little,
+            false => ByteOrder::Big,
+        };
+        import(&read(bytes, order)?)
+    },
     export: |_, _| {
         Err(FormatError::Inexpressible {
             what: "a policy".to_owned(),
@@ -25,6 +33,52 @@ pub(super) const CODEC: Codec = Codec {
         })
     },
 };
+
+/// Reads a program in any spelling: the array of `struct sock_filter`, its bytes in hexadecimal, or
+/// its instructions as C, Rust or JSON, which have no byte order; theirs is `order`.
+///
+/// # Errors
+/// If the bytes are none.
+pub fn read(bytes: &[u8], order: ByteOrder) -> Result<Program, FileError> {
+    let text = std::str::from_utf8(bytes).ok();
+    match text.and_then(|text| Some((text, Spelling::of(text)?))) {
+        None => Program::from_bytes(bytes),
+        Some((text, Spelling::Hex)) => Program::from_hex(text),
+        // An object of JSON has the four numbers in order, with names as Rust has them.
+        Some((text, Spelling::Array)) => Program::from_array(text, order),
+        Some((text, Spelling::Json)) => Program::from_array(&text.replace('"', ""), order),
+    }
+}
+
+/// How a program is spelled as text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Spelling {
+    Hex,
+    Array,
+    Json,
+}
+
+impl Spelling {
+    fn of(text: &str) -> Option<Spelling> {
+        let start = text.trim_start();
+        let digits = start.bytes().filter(|byte| !byte.is_ascii_whitespace());
+        let is_hex = |byte: u8| byte.is_ascii_hexdigit();
+        if !start.is_empty() && digits.clone().all(is_hex) && digits.count().is_multiple_of(16) {
+            return Some(Spelling::Hex);
+        }
+        let first = start.strip_prefix('[').map(str::trim_start);
+        if first
+            .and_then(|first| first.strip_prefix('{'))
+            .is_some_and(|first| first.trim_start().starts_with("\"code\""))
+        {
+            return Some(Spelling::Json);
+        }
+        // An initialiser alone, or a declaration around it.
+        let is_array = text.contains("sock_filter")
+            || start.starts_with('{') && start[1..].trim_start().starts_with(['0', '{']);
+        is_array.then_some(Spelling::Array)
+    }
+}
 
 /// How many regions the arguments of one call may be told apart in.
 const MAX_REGIONS: usize = 256;
@@ -226,6 +280,7 @@ fn condition(constraint: &Constraint) -> Option<Condition> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Format, Target};
     use super::*;
     use crate::Policy;
 
@@ -269,6 +324,38 @@ spec:
             }
         }
         assert!(count > 5);
+    }
+
+    #[test]
+    fn a_program_is_read_in_every_spelling() {
+        let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata/filters");
+        let hex = std::fs::read_to_string(format!("{directory}/nginx.tree.hex")).unwrap();
+        let program = Program::from_hex(&hex).unwrap();
+        let json: Vec<String> = program
+            .insns()
+            .iter()
+            .map(|i| {
+                format!(
+                    "{{\"code\": {}, \"jt\": {}, \"jf\": {}, \"k\": {}}}",
+                    i.code, i.jt, i.jf, i.k
+                )
+            })
+            .collect();
+        let (c, rust) = (program.to_c("f"), program.to_rust("F"));
+        let initialiser = c.split_once('=').unwrap().1.trim_start().trim_end_matches(";\n");
+        for text in [&hex, &c, &rust, &format!("[{}]\n", json.join(",\n ")), initialiser] {
+            assert_eq!(read(text.as_bytes(), ByteOrder::Little).unwrap(), program, "{text}");
+            assert_eq!(Format::detect(text.as_bytes()), Format::Bpf, "{text}");
+        }
+        assert_eq!(read(&program.to_bytes(), ByteOrder::Little).unwrap(), program);
+        let target = Target::new(Arch::X86_64, strait_abi::KernelVersion::new(6, 18));
+        let policy = Format::Bpf.import(rust.as_bytes(), &target).unwrap().policy;
+        let decision = Decision::of(&program).unwrap();
+        assert_eq!(policy.lower().unwrap().decision().unwrap(), decision);
+        for wrong in ["{ { BPF_LD, 0, 0, 4 } }", "00000000000000", "[{\"code\": 6}]", "sock_filter"]
+        {
+            assert!(read(wrong.as_bytes(), ByteOrder::Little).is_err(), "{wrong}");
+        }
     }
 
     #[test]

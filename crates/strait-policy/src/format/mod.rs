@@ -14,7 +14,6 @@ pub mod oci;
 pub(crate) mod product;
 pub mod seccompiler;
 pub mod spo;
-pub mod strace;
 mod strait;
 pub mod systemd;
 mod target;

@@ -1,15 +1,12 @@
-//! Output of strace, as a recording: of `strace -f` each call with its result, of `strace -c` counts.
-//!
-//! Lines that are no calls (signals, exits, messages) are passed over; what looks like a call and
-//! cannot be understood is counted as lost, so that a policy is not made of it unawares.
+//! Output of strace: of `strace -f` each call with its result, of `strace -c` counts.
 
 use std::collections::BTreeMap;
 
 use strait_abi::{Arch, Syscall};
 
-use crate::errno::errno_number;
+use super::{Log, UNKNOWN_IMAGE, counted, number, result};
 use crate::query::registers;
-use crate::recording::{Engine, Outcomes, Recording};
+use crate::recording::{Outcomes, Recording};
 use crate::replay::{Arguments, Attempt};
 
 /// The recording that strace's output is.
@@ -17,13 +14,12 @@ use crate::replay::{Arguments, Attempt};
 /// `arch` is the ABI of the program unless strace says that it switches, `kernel` the release on
 /// which it ran: strace prints neither.
 pub fn import(text: &str, arch: Arch, kernel: &str) -> Recording {
-    let engine = Engine { name: "strace".into(), reason: "imported from strace's output".into() };
-    let mut recording = Recording::builder(engine, kernel);
+    let mut recording = Log::Strace.recording(kernel);
     let trace = Trace::read(text, arch);
     for Attempt { image, arch, nr, outcomes, .. } in &trace.attempts {
         recording.call(image, *arch, *nr, outcomes);
     }
-    recording.lost("lines of strace that could not be read", trace.unreadable);
+    Log::Strace.unreadable(&mut recording, trace.unreadable);
     let blind = &mut recording.completeness().blind_spots;
     blind.push("strace sees nothing that happened before it attached".to_owned());
     if trace.is_table {
@@ -37,6 +33,16 @@ pub fn import(text: &str, arch: Arch, kernel: &str) -> Recording {
 pub fn attempts(text: &str, arch: Arch) -> (Vec<Attempt>, u64) {
     let trace = Trace::read(text, arch);
     (trace.attempts, trace.unreadable)
+}
+
+pub(super) fn recognises(text: &str) -> bool {
+    let mut reader = Reader::default();
+    text.lines().any(|line| {
+        let line = line.trim();
+        line.starts_with("% time")
+            || matches!(reader.line(line, Arch::X86_64), Line::Call { .. })
+            || line.ends_with("<unfinished ...>")
+    })
 }
 
 struct Trace {
@@ -68,7 +74,7 @@ impl Trace {
                 Line::Unreadable => trace.unreadable += 1,
             }
         }
-        for (pid, Unfinished { arch, nr, args }) in std::mem::take(&mut reader.unfinished) {
+        for (pid, Unfinished { arch, nr, args, .. }) in std::mem::take(&mut reader.unfinished) {
             let outcomes = Outcomes { count: 1, ..Outcomes::default() };
             let image = reader.image(&pid);
             let arguments = Arguments::All;
@@ -79,16 +85,15 @@ impl Trace {
     }
 }
 
-/// The image of calls that were made before an exec was seen.
-const UNKNOWN_IMAGE: &str = "(unknown)";
-
 type Args = [Option<u64>; 6];
 
-/// A call that was interrupted by another task's.
+/// A call whose result has not come yet.
 struct Unfinished {
     arch: Arch,
     nr: u32,
     args: Args,
+    /// The program file that it executes.
+    executes: Option<String>,
 }
 
 enum Line {
@@ -125,10 +130,7 @@ impl Reader {
         }
         if let Some(resumed) = rest.strip_prefix("<... ") {
             let Some(call) = self.unfinished.remove(pid) else { return Line::Unreadable };
-            return match result(resumed) {
-                Some(outcomes) => self.call(pid, call, outcomes),
-                None => Line::Unreadable,
-            };
+            return self.returned(pid, call, result(resumed));
         }
         let Some((name, args)) = rest.split_once('(') else { return Line::Nothing };
         if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
@@ -136,35 +138,30 @@ impl Reader {
         }
         let arch = self.arches.get(pid).copied().unwrap_or(arch);
         let Some(nr) = number(name, arch) else { return Line::Unreadable };
-        if name == "execve"
-            && let Some(path) = first_text(args)
-            && !args.contains("= -1 ")
-        {
-            // The call itself is still the old program's; what follows is the new one's.
-            let outcomes = result(args).unwrap_or_default();
-            let before = self.image(pid);
-            let image = if before == UNKNOWN_IMAGE { path.clone() } else { before };
-            self.images.insert(pid.to_owned(), path.clone());
-            self.last_image = Some(path);
-            return Line::Call { image, arch, nr, args: [None; 6], outcomes };
-        }
+        let executes = if name == "execve" { first_text(args) } else { None };
         if let Some(begun) = args.strip_suffix("<unfinished ...>") {
             let args = arguments(name, begun.trim_end().trim_end_matches(','), arch);
-            self.unfinished.insert(pid.to_owned(), Unfinished { arch, nr, args });
+            self.unfinished.insert(pid.to_owned(), Unfinished { arch, nr, args, executes });
             return Line::Nothing;
         }
-        match result(args) {
-            Some(outcomes) => {
-                let args = arguments(name, before_result(args), arch);
-                self.call(pid, Unfinished { arch, nr, args }, outcomes)
-            }
-            None => Line::Unreadable,
-        }
+        let registers = arguments(name, before_result(args), arch);
+        self.returned(pid, Unfinished { arch, nr, args: registers, executes }, result(args))
     }
 
-    fn call(&self, pid: &str, call: Unfinished, outcomes: Outcomes) -> Line {
-        let Unfinished { arch, nr, args } = call;
-        Line::Call { image: self.image(pid), arch, nr, args, outcomes }
+    /// A call with its result. That of an exec is still made by the old program, and what follows by
+    /// the new one.
+    fn returned(&mut self, pid: &str, call: Unfinished, outcomes: Option<Outcomes>) -> Line {
+        let Some(outcomes) = outcomes else { return Line::Unreadable };
+        let Unfinished { arch, nr, args, executes } = call;
+        let mut image = self.image(pid);
+        if let Some(path) = executes.filter(|_| outcomes.errnos.is_empty()) {
+            if image == UNKNOWN_IMAGE {
+                image.clone_from(&path);
+            }
+            self.images.insert(pid.to_owned(), path.clone());
+            self.last_image = Some(path);
+        }
+        Line::Call { image, arch, nr, args, outcomes }
     }
 }
 
@@ -184,14 +181,6 @@ fn arguments(name: &str, list: &str, arch: Arch) -> Args {
 fn before_result(args: &str) -> &str {
     let list = args.rsplit_once(" = ").map_or(args, |(list, _)| list).trim_end();
     list.strip_suffix(')').unwrap_or(list)
-}
-
-/// The number of a call; strace prints unknown ones as `syscall_0x1f4`.
-fn number(name: &str, arch: Arch) -> Option<u32> {
-    if let Some(hex) = name.strip_prefix("syscall_0x") {
-        return u32::from_str_radix(hex, 16).ok();
-    }
-    Syscall::from_name(name)?.number(arch)
 }
 
 /// `[pid 12] rest` or `12 rest`, as `-f` prints them; no pid is one of its own.
@@ -220,22 +209,6 @@ fn skip_time(rest: &str) -> &str {
     }
 }
 
-/// What stands after the last ` = ` of a line.
-fn result(line: &str) -> Option<Outcomes> {
-    let (_, result) = line.rsplit_once(" = ").or_else(|| line.rsplit_once("= "))?;
-    let mut words = result.split_whitespace();
-    let value = words.next()?;
-    let mut outcomes = Outcomes { count: 1, ..Outcomes::default() };
-    match (value, words.next()) {
-        ("?", _) => {}
-        ("-1", Some(name)) if name.starts_with('E') => {
-            outcomes.errnos.insert(errno_number(name)?, 1);
-        }
-        _ => outcomes.succeeded = 1,
-    }
-    Some(outcomes)
-}
-
 /// The first text of a call's arguments, without its quotes.
 fn first_text(args: &str) -> Option<String> {
     let (_, after) = args.split_once('"')?;
@@ -253,11 +226,10 @@ fn table_row(line: &str, arch: Arch) -> Line {
     if name == "total" {
         return Line::Nothing;
     }
-    match (number(name, arch), count.parse::<u64>(), errors.parse::<u64>()) {
-        (Some(nr), Ok(count), Ok(errors)) => {
-            let succeeded = count.saturating_sub(errors);
-            let outcomes = Outcomes { count, succeeded, ..Outcomes::default() };
-            Line::Call { image: UNKNOWN_IMAGE.to_owned(), arch, nr, args: [None; 6], outcomes }
+    match (number(name, arch), counted(count, errors)) {
+        (Some(nr), Some(outcomes)) => {
+            let image = UNKNOWN_IMAGE.to_owned();
+            Line::Call { image, arch, nr, args: [None; 6], outcomes }
         }
         _ => Line::Unreadable,
     }
