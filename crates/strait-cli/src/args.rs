@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::verbs::report::FailOn;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use rustix::process::{Pid, Resource};
@@ -69,6 +70,8 @@ pub enum Verb {
     Inspect(Inspect),
     /// Check that what the kernel enforces on a process decides as a policy does
     Verify(Verify),
+    /// Report every workload of this machine: its identity, confinement, excess and drift
+    Report(Report),
     /// Try for real, on this kernel, which ways around a policy are open
     Attack(Attack),
     /// Print the completions for a shell
@@ -449,6 +452,48 @@ pub struct Verify {
     pub json: bool,
     #[command(flatten)]
     pub profile: Profile,
+}
+
+/// `strait report`.
+#[derive(Debug, Args)]
+pub struct Report {
+    /// The form of the report
+    #[arg(long, value_enum, default_value_t = ReportFormat::Text)]
+    pub format: ReportFormat,
+    /// The same as --format json
+    #[arg(long, conflicts_with = "format")]
+    pub json: bool,
+    /// Write the report to this file
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub output: Option<PathBuf>,
+    /// The folder with the policies, profiles and recordings of workloads
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub policies: Option<PathBuf>,
+    /// Say what got better or worse since this report, which `--json` wrote
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub baseline: Option<PathBuf>,
+    /// Exit with 1 at drift, unconfined, or score>N; repeatable, or separated by commas
+    #[arg(long, value_name = "WHAT", value_delimiter = ',')]
+    pub fail_on: Vec<FailOn>,
+    #[command(flatten)]
+    pub profile: Profile,
+}
+
+/// The forms of a report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ReportFormat {
+    /// A table
+    Text,
+    /// Everything, as data
+    Json,
+    /// A page that opens from disk
+    Html,
+    /// SARIF 2.1.0, for dashboards of code scanning
+    Sarif,
+    /// Assessment results of OSCAL 1.1.2
+    Oscal,
+    /// Prometheus's text format, for node_exporter's textfile collector
+    Prometheus,
 }
 
 /// `strait attack`.

@@ -43,6 +43,7 @@ fn main() -> ExitCode {
         Verb::Tighten(args) => verbs::tighten::run(&args),
         Verb::Run(args) => verbs::run::run(&args),
         Verb::Inspect(args) => verbs::inspect::run(&args),
+        Verb::Report(args) => verbs::report::run(&args),
         Verb::Verify(args) => verbs::verify::run(&args),
         Verb::Attack(args) => verbs::attack::run(&args),
         Verb::Completions(args) => verbs::completions::run(&args),

@@ -27,7 +27,7 @@ use crate::listeners::Listeners;
 use crate::verdict::Gate;
 
 pub use held::Held;
-pub use known::{CAPABILITIES, names as capability_names};
+pub use known::{CAPABILITIES, names as capability_names, sha256};
 pub use known::{Known, Registry, decisions_of_profile, digest, docker_capabilities};
 pub use machine::{Machine, Missed, Status, Stops};
 pub use summary::{Calls, Case, Conditional, Summary};
@@ -399,7 +399,7 @@ impl Inspector {
         let digests: String = filters.iter().map(|filter| filter.sha256.as_str()).collect();
         let decision = Decision::of_stack(programs);
         Stack {
-            sha256: known::hexadecimal(digests.as_bytes()),
+            sha256: known::sha256(digests.as_bytes()),
             filters,
             summary: decision.as_ref().map(summary::summaries).unwrap_or_default(),
             undecided: decision.as_ref().err().map(ToString::to_string),
@@ -425,7 +425,7 @@ impl Filter {
         let decision = Decision::of(program).ok().map(|decision| digest(&decision));
         Filter {
             instructions: program.insns().len(),
-            sha256: known::hexadecimal(&program.to_bytes()),
+            sha256: known::sha256(&program.to_bytes()),
             known: decision.as_deref().and_then(|digest| registry.find(digest)).cloned(),
             decision,
             program: Arc::new(program.clone()),

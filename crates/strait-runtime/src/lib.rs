@@ -11,6 +11,7 @@ pub mod listeners;
 pub mod mode;
 pub mod record;
 pub mod rendering;
+pub mod report;
 pub mod scope;
 pub mod supervise;
 pub mod verdict;

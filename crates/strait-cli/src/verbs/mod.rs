@@ -16,6 +16,7 @@ pub mod merge;
 pub mod prove;
 pub mod record;
 pub mod replay;
+pub mod report;
 pub mod run;
 pub mod sets;
 pub mod tighten;

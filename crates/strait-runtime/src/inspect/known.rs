@@ -97,7 +97,7 @@ impl Registry {
 
 /// The SHA-256 of a decision, in hexadecimal: equal exactly for equal decisions.
 pub fn digest(decision: &Decision) -> String {
-    hexadecimal(&decision.to_bytes())
+    sha256(&decision.to_bytes())
 }
 
 /// The decisions that container engines make of a profile for these capabilities, by digest, with
@@ -127,7 +127,7 @@ pub fn decisions_of_profile(
 }
 
 /// The SHA-256 of bytes, in hexadecimal.
-pub(super) fn hexadecimal(bytes: &[u8]) -> String {
+pub fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
