@@ -40,7 +40,11 @@ fn hold(test: &str, rows: &[Row]) {
         let registry = Registry::new();
         for (digest, [name, detail, _]) in rows {
             let known = registry.find(digest);
-            assert!(known.is_some(), "{test}: {name}, {detail}: {digest} is in no row; bless it");
+            assert!(
+                known.is_some(),
+                "{test}: {name}, {detail}: {digest} is in no row. If what it decides has rightly changed: \
+                 STRAIT_BLESS=1 cargo test -p strait-runtime --test known"
+            );
         }
         return;
     }
