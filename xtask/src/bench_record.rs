@@ -1,42 +1,71 @@
 //! What recording costs: `cargo xtask bench record`.
 //!
-//! A loop of the cheapest call, bare and recorded, in turns; and the same under `strace -f -c`. The
-//! least of many repetitions counts, as everything else that a machine does only adds.
+//! A loop of one call, bare and recorded, in turns; under the least eBPF program that records
+//! anything, a bit for each number; and under `strace -f -c`. The call is the cheapest there is, and
+//! ones of which an argument is recorded: always the same value, and values in turn. The least of
+//! many repetitions counts, as everything else that a machine does only adds.
 
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
 /// How often everything is measured, in turns.
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 7;
+
+/// What is called: getppid; ioctl on no descriptor, with a command; futex to wake nobody.
+const CALLS: [(&str, &[&str]); 3] = [
+    ("getppid", &["110", "0", "0", "0"]),
+    ("ioctl (1 argument of interest)", &["16", "-1", "0x5401", "0"]),
+    ("socket (3, none valid)", &["41", "99", "1", "0"]),
+];
 
 /// Prints nanoseconds a call and ratios.
 pub(crate) fn run() -> Result<()> {
     let root = crate::root();
     crate::succeed(crate::cargo().args(["build", "--release", "-q", "-p", "strait-testkit"]))?;
-    let example = ["build", "--release", "-q", "-p", "strait-runtime", "--example", "record"];
-    crate::succeed(crate::cargo().args(example))?;
+    for (package, example) in [("strait-runtime", "record"), ("strait-kernel", "bitmap")] {
+        let example = ["build", "--release", "-q", "-p", package, "--example", example];
+        crate::succeed(crate::cargo().args(example))?;
+    }
     let release = root.join("target/release");
-    let (recorder, caller) = (release.join("examples/record"), release.join("strait-caller"));
-    let wrapped = |wrapper: &[&str], repetitions: &str| -> Result<f64> {
-        let mut words: Vec<&str> = wrapper.to_vec();
-        let path = caller.to_str().context("the folder's name is not UTF-8")?;
-        words.extend([path, "time", repetitions]);
-        measure(&words)
+    let bitmap = root.join("target/bitmap.bpf.o");
+    crate::ebpf::build(&root, "xtask/src/bench/bitmap.bpf.c", &bitmap)?;
+    let text = |path: std::path::PathBuf| -> Result<String> {
+        path.into_os_string().into_string().ok().context("the folder's name is not UTF-8")
     };
-    let recorder = recorder.to_str().context("the folder's name is not UTF-8")?;
-    let [mut bare, mut ebpf, mut ptrace, mut strace] = [f64::INFINITY; 4];
-    for _ in 0..ROUNDS {
-        bare = bare.min(wrapped(&[], "100")?);
-        ebpf = ebpf.min(wrapped(&[recorder, "ebpf", "/dev/null"], "100")?);
-        ptrace = ptrace.min(wrapped(&[recorder, "ptrace", "/dev/null"], "2")?);
-        strace = strace.min(wrapped(&["strace", "-f", "-c", "-o", "/dev/null"], "2")?);
+    let recorder = text(release.join("examples/record"))?;
+    let loader = text(release.join("examples/bitmap"))?;
+    let (caller, bitmap) = (text(release.join("strait-stages"))?, text(bitmap)?);
+
+    for (name, call) in CALLS {
+        let under = |wrapper: &[&str], repetitions: &str| -> Result<f64> {
+            let words = [wrapper, &[&caller, "time", repetitions], call].concat();
+            measure(&words)
+        };
+        let [mut bare, mut bits, mut ebpf, mut ptrace, mut strace] = [f64::INFINITY; 5];
+        for _ in 0..ROUNDS {
+            bare = bare.min(under(&[], "100")?);
+            bits = bits.min(under(&[&loader, &bitmap], "100")?);
+            ebpf = ebpf.min(under(&[&recorder, "ebpf", "/dev/null"], "100")?);
+            ptrace = ptrace.min(under(&[&recorder, "ptrace", "/dev/null"], "2")?);
+            strace = strace.min(under(&["strace", "-f", "-c", "-o", "/dev/null"], "2")?);
+        }
+        println!("{name}, ns a call, the least of {ROUNDS} rounds");
+        for (name, time) in [
+            ("bare", bare),
+            ("bitmap", bits),
+            ("ebpf", ebpf),
+            ("ptrace", ptrace),
+            ("strace", strace),
+        ] {
+            println!("{name:>8} {time:>9.1}  {:>7.2} of bare  +{:.1}", time / bare, time - bare);
+        }
+        println!(
+            "ebpf takes {:.2} times the bare bitmap; strace costs {:.0} times what ebpf does",
+            ebpf / bits,
+            (strace - bare) / (ebpf - bare)
+        );
     }
-    println!("getppid, ns a call, the least of {ROUNDS} rounds");
-    for (name, time) in [("bare", bare), ("ebpf", ebpf), ("ptrace", ptrace), ("strace", strace)] {
-        println!("{name:>8} {time:>9.1}  {:>7.2} of bare  +{:.1}", time / bare, time - bare);
-    }
-    println!("strace costs {:.0} times what ebpf does", (strace - bare) / (ebpf - bare));
     Ok(())
 }
 

@@ -21,10 +21,10 @@ pub fn run(args: &[String]) -> Result<()> {
     let root = crate::root();
     let committed = root.join(OBJECT);
     match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        [] => build(&root, &committed),
+        [] => build(&root, SOURCE, &committed),
         ["--check"] => {
             let built = root.join("target").join("recorder.bpf.o");
-            build(&root, &built)?;
+            build(&root, SOURCE, &built)?;
             let read = |path: &Path| {
                 fs::read(path).with_context(|| format!("cannot read {}", path.display()))
             };
@@ -37,12 +37,13 @@ pub fn run(args: &[String]) -> Result<()> {
     }
 }
 
-fn build(root: &Path, object: &Path) -> Result<()> {
+/// Compiles a program: both paths are below `root` or absolute.
+pub(crate) fn build(root: &Path, source: &str, object: &Path) -> Result<()> {
     let mut clang = Command::new(CLANG);
     // Relative names and no -fdebug-compilation-dir of this machine: the same bytes everywhere.
     clang.current_dir(root).args(["-target", "bpf", "-mcpu=v3", "-O2", "-g"]);
     clang.args(["-fdebug-compilation-dir=.", "-Wall", "-Wextra", "-Werror"]);
-    clang.args(["-Wno-unused-parameter", "-c", SOURCE, "-o"]).arg(object);
+    clang.args(["-Wno-unused-parameter", "-c", source, "-o"]).arg(object);
     crate::succeed(&mut clang).context("apt-get install clang-14 llvm-14")?;
     // The type information that the loader needs (.BTF, .BTF.ext) stays; DWARF goes.
     crate::succeed(Command::new(STRIP).arg("--strip-debug").arg(object))

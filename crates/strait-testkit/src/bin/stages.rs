@@ -16,6 +16,8 @@
 //! - `ready`: prints `ready`
 //! - `wait`: waits until standard input ends
 //! - `sleep MS`
+//! - `time N NR A B C`: makes the call 5,000 times, N times; prints the nanoseconds that one took in
+//!   the quickest
 #![allow(clippy::unwrap_used, reason = "a victim has nobody to report to")]
 
 use std::collections::BTreeSet;
@@ -23,7 +25,7 @@ use std::ffi::{c_int, c_long};
 use std::io::Read;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{env, io, ptr, thread};
 
 fn main() {
@@ -75,6 +77,10 @@ fn act(words: Vec<String>) {
             "ready" => println!("ready"),
             "wait" => drop(io::stdin().read_to_end(&mut Vec::new())),
             "sleep" => thread::sleep(Duration::from_millis(number().cast_unsigned())),
+            "time" => {
+                let (times, nr) = (number(), number());
+                time(times, nr, [(); 3].map(|()| number()));
+            }
             other => panic!("{other}"),
         }
     }
@@ -121,6 +127,16 @@ fn filter(flags: c_long) {
     // SAFETY: the program and its one instruction live until the call has returned.
     let loaded = unsafe { libc::syscall(libc::SYS_seccomp, operation, flags, program) };
     assert_eq!(loaded, 0);
+}
+
+fn time(times: c_long, nr: c_long, [a, b, c]: [c_long; 3]) {
+    const CALLS: u32 = 5_000;
+    let quickest = (0..times).map(|_| {
+        let begin = Instant::now();
+        (0..CALLS).for_each(|_| call(nr, [a, b, c, 0, 0, 0]));
+        begin.elapsed()
+    });
+    println!("{}", quickest.min().unwrap().as_secs_f64() * 1e9 / f64::from(CALLS));
 }
 
 fn child(words: &str) {
