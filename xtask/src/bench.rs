@@ -9,6 +9,7 @@ mod kernel;
 mod measure;
 mod overhead;
 mod peers;
+mod profiles;
 mod workload;
 
 use std::collections::BTreeMap;
@@ -43,6 +44,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         [what] if what == "filters" => filters(None),
         [what] if what == "tighten" => overhead::run(),
         [what] if what == "inspect" => inspect::run(),
+        [what] if what == "profiles" => profiles::run(),
         [what, folder] if what == "filters" => filters(Some(folder.into())),
         [what] if what == "record" => crate::bench_record::run(),
         [what, policy] if what == "build" => {
@@ -50,7 +52,9 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
             compile(&Workload::read(Path::new(policy))?.resolve()?, &Options::default())?;
             Ok(())
         }
-        _ => bail!("usage: cargo xtask bench (filters [FOLDER] | inspect | record | tighten)"),
+        _ => bail!(
+            "usage: cargo xtask bench (filters [FOLDER] | inspect | profiles | record | tighten)"
+        ),
     }
 }
 

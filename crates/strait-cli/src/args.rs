@@ -549,7 +549,7 @@ pub struct Profile {
     /// on this machine knows (default: all that are known here)
     #[arg(long, value_name = "VERSION")]
     pub library: Option<Library>,
-    /// Which thread's filter, of a file with several
+    /// Which thread's filter, or which profile, of a file with several
     #[arg(long, value_name = "NAME")]
     pub thread: Option<String>,
     /// What the profile refers to as NAME is in this file; names of files beside it are found

@@ -88,9 +88,12 @@ pub fn file(path: &Path, profile: &Profile) -> Result<File, Failure> {
     let imported = loop {
         match format.import(&bytes, &target) {
             Err(FormatError::MissingFile { name, .. }) if !target.files.contains_key(&name) => {
-                let folder = path.parent().unwrap_or(Path::new(""));
-                let text = text(&folder.join(&name))?;
-                target.files.insert(name, text);
+                let beside = path.parent().unwrap_or(Path::new("")).join(&name);
+                if !beside.is_file() {
+                    // The import's own error says where it is referred to.
+                    break format.import(&bytes, &target);
+                }
+                target.files.insert(name, text(&beside)?);
             }
             imported => break imported,
         }

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use strait_abi::Arch;
@@ -41,6 +42,26 @@ pub(crate) fn build() -> Vec<Peer> {
 impl Peer {
     pub(crate) fn name(&self) -> &'static str {
         self.name
+    }
+
+    /// How long building the filter of a policy takes, the median of so many times; for peers that
+    /// measure it.
+    pub(crate) fn time(&self, workload: &Workload, runs: usize) -> Result<Duration> {
+        let mut child = Command::new(&self.path)
+            .args(self.args)
+            .arg(runs.to_string())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .with_context(|| self.path.display().to_string())?;
+        if let Some(mut stdin) = child.stdin.take() {
+            stdin.write_all(text(workload).as_bytes())?;
+        }
+        let output = child.wait_with_output()?;
+        let nanoseconds = String::from_utf8_lossy(&output.stderr);
+        let nanoseconds = nanoseconds.trim().parse().context("it measures nothing")?;
+        Ok(Duration::from_nanos(nanoseconds))
     }
 
     /// Builds the filter of a policy.

@@ -6,7 +6,7 @@ use strait_abi::{Arch, Syscall};
 use strait_bpf::{Action, Difference, Undecided};
 
 use super::{Exported, FormatError};
-use crate::policy::Architectures;
+use crate::policy::{Architectures, Isolation};
 use crate::rules::{Rules, Table};
 use crate::{Policy, action_text};
 
@@ -38,8 +38,21 @@ impl Exported {
                 ));
             }
         }
-        Ok(Exported { text, losses, notes: notes.into_iter().collect() })
+        Ok(Exported { text, losses, demands: Vec::new(), notes: notes.into_iter().collect() })
     }
+}
+
+/// What a policy demands that no filter can hold, a sentence each: only Strait's own document can say
+/// it.
+pub fn demands(policy: &Policy) -> Vec<String> {
+    let mut demands = Vec::new();
+    if policy.exec.is_some() {
+        demands.push("what may be executed (`exec`) is left out".to_owned());
+    }
+    if policy.isolation != Isolation::default() {
+        demands.push("the isolation from other processes (`isolation`) is left out".to_owned());
+    }
+    demands
 }
 
 /// What no profile can carry, for it is no part of a decision.

@@ -24,6 +24,7 @@ use std::str::FromStr;
 use strait_bpf::{Difference, FileError, Undecided};
 
 pub(crate) use detect::Sample;
+pub use loss::demands;
 pub use target::{Runtime, Target, UnknownCapability, UnknownRuntime};
 
 use crate::text::{MAX_BYTES, ParseError, Place, Problem, Span, nearest};
@@ -94,6 +95,7 @@ impl Format {
     pub fn export(self, policy: &Policy, target: &Target) -> Result<Exported, FormatError> {
         let mut exported = (self.codec().export)(policy, target)?;
         if self != Format::Strait {
+            exported.demands.extend(demands(policy));
             exported.notes.extend(loss::beside_decisions(policy));
         }
         Ok(exported)
@@ -171,6 +173,8 @@ pub struct Exported {
     /// Calls for which the profile's own tools would do otherwise than the policy says. The first
     /// decision of each difference is the policy's.
     pub losses: Vec<Difference>,
+    /// What the policy demands besides answers to calls, and the profile does not, a sentence each.
+    pub demands: Vec<String>,
     /// What else the policy says and the profile does not: nothing that makes a call of the
     /// policy's architectures pass or fail, a sentence each.
     pub notes: Vec<String>,
@@ -199,7 +203,9 @@ pub enum FormatError {
         at: usize,
     },
     /// The profile refers to a file that [`Target::files`] has not.
-    #[error("{place}: it refers to `{name}`, which was not given")]
+    #[error(
+        "{place}: it refers to `{name}`, which is not beside it: give it by `--file {name}=PATH`"
+    )]
     MissingFile {
         /// The name that the profile uses.
         name: String,

@@ -25,6 +25,7 @@ use std::collections::BTreeSet;
 use strait_abi::Arch;
 
 pub use export::export;
+pub(super) use profile::OciRule;
 
 use super::{Codec, FormatError, Imported, Note, Runtime, Target, as_text};
 use crate::policy::{Architectures, Unknown};
@@ -44,18 +45,31 @@ pub(super) const CODEC: Codec = Codec {
 /// If the text is no profile, or one that the runtime would refuse.
 pub fn import(text: &str, target: &Target) -> Result<Imported, FormatError> {
     let root = text::read_json(text).map_err(|fault| fault.in_text(text))?;
-    import_profile(&root, text, target)
+    import_profile(&root, text, target, Vec::new())
 }
 
-/// The same of a profile that stands somewhere in `text`.
-pub(crate) fn import_profile(
+/// The rules of a profile that another stands on, which say of themselves that they stand at `at`.
+pub(super) fn resolve_rules(
+    root: &text::Node,
+    at: text::Span,
+    target: &Target,
+) -> Result<Vec<OciRule>, text::Fault> {
+    let fault = |fault| text::Fault { span: at, ..fault };
+    let profile = profile::resolve(root, target, &mut Vec::new()).map_err(fault)?;
+    Ok(profile.rules.into_iter().map(|rule| OciRule { span: at, ..rule }).collect())
+}
+
+/// The same of a profile that stands somewhere in `text`, and on other rules.
+pub(super) fn import_profile(
     root: &text::Node,
     text: &str,
     target: &Target,
+    base: Vec<OciRule>,
 ) -> Result<Imported, FormatError> {
     let mut notes = Vec::new();
-    let profile =
+    let mut profile =
         profile::resolve(root, target, &mut notes).map_err(|fault| fault.in_text(text))?;
+    profile.rules.splice(0..0, base);
     let rules = runtime::install(&profile, target).map_err(|fault| fault.in_text(text))?;
     let mut arches: BTreeSet<Arch> = profile.listed.iter().copied().collect();
     arches.insert(target.arch);

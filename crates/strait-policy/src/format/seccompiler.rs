@@ -11,7 +11,7 @@ use serde_json::{Value as Json, json};
 use strait_abi::{Arch, Syscall};
 use strait_bpf::Action;
 
-use super::product::chain_products;
+use super::product::{Product, chain_products};
 use super::{Codec, Exported, FormatError, Imported, Note, Sample, Target, as_text};
 use crate::policy::Policy;
 use crate::raise::raise;
@@ -24,7 +24,7 @@ pub(super) const CODEC: Codec = Codec {
     import: |bytes, target| import_thread(as_text(bytes)?, target),
     export: |policy, target| {
         let thread = target.thread.as_deref().or(policy.metadata.name.as_deref());
-        export(policy, thread.unwrap_or("main"))
+        export(policy, thread.unwrap_or("main"), target.arch)
     },
 };
 
@@ -76,50 +76,56 @@ pub fn import(text: &str, arch: Arch) -> Result<BTreeMap<String, Imported>, Form
     Ok(threads)
 }
 
-/// The policy as the filter of one thread.
+/// The policy as the filter of one thread, for `arch` if it is for several ABIs. What matches gets one
+/// action: of those besides the default that which the most calls have, and an allow before others.
 ///
 /// # Errors
-/// If the policy has no meaning, or is for several ABIs.
-pub fn export(policy: &Policy, thread: &str) -> Result<Exported, FormatError> {
-    let arches: Vec<Arch> = policy.architectures.iter().collect();
-    let &[arch] = arches.as_slice() else {
+/// If the policy has no meaning, or its default is an action that seccompiler does not know.
+pub fn export(policy: &Policy, thread: &str, arch: Arch) -> Result<Exported, FormatError> {
+    let only = match policy.architectures.iter().collect::<Vec<_>>().as_slice() {
+        &[only] => Some(only),
+        _ => policy.architectures.iter().find(|one| *one == arch),
+    };
+    let Some(arch) = only else {
         return Err(FormatError::Inexpressible {
-            what: "a policy for several architectures".to_owned(),
-            right: "a filter of seccompiler is for one: remove the others".to_owned(),
+            what: format!("a policy that is not for {arch}"),
+            right: "a filter of seccompiler is for one architecture: choose it by --arch"
+                .to_owned(),
         });
     };
     let rules = policy.lower()?;
-    let mut list = Vec::new();
+    let mut products: Vec<(Syscall, Product)> = Vec::new();
     for call in Syscall::all() {
         let chain =
             call.number(arch).and_then(|nr| Some(rules.table(arch.audit_arch())?.chain(nr)));
-        let products =
+        let sum =
             chain.and_then(|chain| chain_products(chain, policy.default, None)).unwrap_or_default();
-        for product in products.iter().filter(|product| product.action == Action::Allow) {
-            let args: Option<Vec<Json>> = product.tests.iter().map(arg).collect();
-            match args {
-                Some(args) if args.is_empty() => list.push(json!({"syscall": call.name()})),
-                Some(args) => list.push(json!({"syscall": call.name(), "args": args})),
-                None => {}
-            }
+        products.extend(sum.into_iter().map(|product| (call, product)));
+    }
+    let mut counts: BTreeMap<Action, usize> = BTreeMap::new();
+    for (_, product) in products.iter().filter(|(_, product)| name_of(product.action).is_some()) {
+        *counts.entry(product.action).or_default() += 1;
+    }
+    let most = counts.into_iter().max_by_key(|(action, count)| (*action == Action::Allow, *count));
+    let unused = if policy.default == Action::Allow { Action::Errno(1) } else { Action::Allow };
+    let matched = most.map_or(unused, |(action, _)| action);
+    let mut list = Vec::new();
+    for (call, product) in products.iter().filter(|(_, product)| product.action == matched) {
+        let args: Option<Vec<Json>> = product.tests.iter().map(arg).collect();
+        match args {
+            Some(args) if args.is_empty() => list.push(json!({"syscall": call.name()})),
+            Some(args) => list.push(json!({"syscall": call.name(), "args": args})),
+            None => {}
         }
     }
-    let mismatch = match policy.default {
-        Action::KillProcess => json!("kill_process"),
-        Action::KillThread => json!("kill_thread"),
-        Action::Log => json!("log"),
-        Action::Errno(errno) => json!({"errno": errno}),
-        Action::Trace(data) => json!({"trace": data}),
-        Action::Trap(0) => json!("trap"),
-        other => {
-            return Err(FormatError::Inexpressible {
-                what: format!("the default {}", crate::action_text(other)),
-                right: "seccompiler knows kill, log, errno, trace and trap".to_owned(),
-            });
-        }
+    let (Some(mismatch), Some(matches)) = (name_of(policy.default), name_of(matched)) else {
+        return Err(FormatError::Inexpressible {
+            what: format!("the default {}", crate::action_text(policy.default)),
+            right: "seccompiler knows allow, kill, log, errno, trace and trap".to_owned(),
+        });
     };
     let file = json!({thread:
-        {"mismatch_action": mismatch, "match_action": "allow", "filter": list}});
+        {"mismatch_action": mismatch, "match_action": matches, "filter": list}});
     let mut text =
         serde_json::to_string_pretty(&file).expect("a value of serde_json always serializes");
     text.push('\n');
@@ -129,6 +135,20 @@ pub fn export(policy: &Policy, thread: &str) -> Result<Exported, FormatError> {
         None => Rules::new(Action::KillProcess),
     };
     Exported::new(text, &rules, &installed, &policy.architectures)
+}
+
+/// An action in seccompiler's words.
+fn name_of(action: Action) -> Option<Json> {
+    Some(match action {
+        Action::Allow => json!("allow"),
+        Action::KillProcess => json!("kill_process"),
+        Action::KillThread => json!("kill_thread"),
+        Action::Log => json!("log"),
+        Action::Errno(errno) => json!({"errno": errno}),
+        Action::Trace(data) => json!({"trace": data}),
+        Action::Trap(0) => json!("trap"),
+        Action::Trap(_) | Action::Notify => return None,
+    })
 }
 
 fn arg(test: &Test) -> Option<Json> {
@@ -349,7 +369,7 @@ mod tests {
         assert_eq!(decide(41, [41, 0, 0, 0, 0, 0]), Action::Allow);
         assert_eq!(decide(0x4000_0000, [0; 6]), Action::Trap(0));
         assert_eq!(threads["api"].policy.default, Action::Errno(5));
-        let exported = export(policy, "vmm").unwrap();
+        let exported = export(policy, "vmm", Arch::X86_64).unwrap();
         assert_eq!(exported.losses, []);
         let again = import(&exported.text, Arch::X86_64).unwrap();
         let decision = |policy: &Policy| policy.lower().unwrap().decision().unwrap();

@@ -18,9 +18,9 @@ pub(super) struct Profile {
 
 /// One call, one action.
 #[derive(Debug)]
-pub(super) struct OciRule {
+pub(in crate::format) struct OciRule {
     /// Where it stands.
-    pub(super) span: Span,
+    pub(in crate::format) span: Span,
     /// A name that is known here, or not.
     pub(super) name: String,
     pub(super) action: Action,
@@ -52,6 +52,12 @@ pub(super) fn resolve(
         if let Some(node) = given.filter(|node| node.value != Value::Null) {
             notes.push((node.span, format!("`{field}` is left out: {what}")));
         }
+    }
+    let notifies = |rule: &&OciRule| rule.action == Action::Notify;
+    let listens = object.field("listenerPath").is_some_and(|node| node.value != Value::Null);
+    if let Some(rule) = rules.iter().find(notifies).filter(|_| !listens) {
+        let message = "this rule notifies and there is no `listenerPath`: the runtimes refuse it";
+        notes.push((rule.span, message.to_owned()));
     }
     Ok(Profile { default, listed, rules })
 }
