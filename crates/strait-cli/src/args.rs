@@ -405,6 +405,12 @@ pub struct Inspect {
     /// The process
     #[arg(long, group = "whom", value_name = "N", value_parser = pid)]
     pub pid: Option<Pid>,
+    /// The processes of the container with this id, or the beginning of it
+    #[arg(long, group = "whom", value_name = "ID")]
+    pub container: Option<String>,
+    /// The processes of the cgroup in this folder (a unit's, say), and of those below it
+    #[arg(long, group = "whom", value_name = "PATH", value_hint = ValueHint::DirPath)]
+    pub cgroup: Option<PathBuf>,
     /// Every process of the machine
     #[arg(long, group = "whom")]
     pub all: bool,

@@ -142,6 +142,22 @@ fn check(name: &'static str, runtime: Runtime) {
     assert!(because("other-arch"), "{rendering:#}");
     assert!(explained.iter().all(|one| one["because"] != "not-expressible"), "{rendering:#}");
 
+    // The container is found by its id; its one process is shown with the filter.
+    let inspected = Command::new(env!("CARGO_BIN_EXE_strait"))
+        .args(["inspect", "--json", "--container", &container.id])
+        .output()
+        .unwrap();
+    let machine: Value = serde_json::from_slice(&inspected.stdout).unwrap();
+    let processes = machine["processes"].as_array().unwrap();
+    let pid: i64 = container.pid.parse().unwrap();
+    let found = processes.iter().find(|process| process["pid"] == pid);
+    // Without cgroups of its own (crun, where those are mixed) nothing tells the container.
+    if let Some(found) = found {
+        assert_eq!((&found["status"], &found["innerPid"]), (&"filtered".into(), &1.into()));
+    } else {
+        assert_eq!(name, "crun", "{machine:#}");
+    }
+
     // To the letter it is another decision, by which nothing more passes.
     let (status, json) = container.verify(&policy, &["--strict"]);
     assert_eq!((status, &json["outcome"]), (Some(1), &"drift".into()));

@@ -149,6 +149,11 @@ impl Inspector {
             .filter(|&pid| pid != own)
             .collect();
         pids.sort_by_key(|pid| pid.as_raw_pid());
+        Ok(self.inspect_these(pids))
+    }
+
+    /// Inspects these processes, in this order.
+    pub fn inspect_these(&mut self, pids: Vec<Pid>) -> Machine {
         // A filter is recognised with the capabilities that any of its processes has, so all of
         // them are known before the first is decided.
         for &pid in &pids {
@@ -173,6 +178,6 @@ impl Inspector {
         }
         self.patience = patience;
         let stops = Stops::of(&processes);
-        Ok(Machine { processes, missed, stops })
+        Machine { processes, missed, stops }
     }
 }

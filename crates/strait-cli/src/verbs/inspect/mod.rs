@@ -1,4 +1,4 @@
-//! `strait inspect (--pid N | --all)`.
+//! `strait inspect (--pid N | --container ID | --cgroup PATH | --all)`.
 
 mod machine;
 mod process;
@@ -6,12 +6,14 @@ mod process;
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
+use anyhow::anyhow;
 use serde::Serialize;
 use serde_json::{Value, json};
 use strait_runtime::inspect::{
     Alarm, Depth, InspectError, Inspector, Machine, Missed, Process, Reading, Stack, Status, Stops,
     Thread,
 };
+use strait_runtime::scope::Scope;
 
 use crate::args::Inspect;
 use crate::failure::{Failure, REFUSED};
@@ -43,7 +45,7 @@ pub fn run(args: &Inspect) -> Result<ExitCode, Failure> {
             (text, exit_status(std::slice::from_ref(&process)))
         }
         None => {
-            let machine = inspector.inspect_all().map_err(Failure::refused)?;
+            let machine = several(&mut inspector, args)?;
             let text = if args.json {
                 let data = serde_json::to_string_pretty(&data_of_machine(&machine, detail));
                 data.map_err(Failure::refused)? + "\n"
@@ -56,6 +58,20 @@ pub fn run(args: &Inspect) -> Result<ExitCode, Failure> {
     if args.json { output::print(text.as_bytes()) } else { output::print_styled(&text) }
         .map_err(Failure::refused)?;
     Ok(ExitCode::from(status))
+}
+
+/// The processes of a container or a cgroup, or all.
+fn several(inspector: &mut Inspector, args: &Inspect) -> Result<Machine, Failure> {
+    let scope = match (&args.container, &args.cgroup) {
+        (Some(id), _) => Scope::Container(id.clone()),
+        (_, Some(folder)) => Scope::Cgroup(folder.clone()),
+        (None, None) => return inspector.inspect_all().map_err(Failure::refused),
+    };
+    let pids = scope.processes().map_err(Failure::refused)?;
+    if pids.is_empty() {
+        return Err(Failure::bad_input(anyhow!("there is no process in it")));
+    }
+    Ok(inspector.inspect_these(pids))
 }
 
 /// Why a process was not inspected, with the status that tells it.
