@@ -245,6 +245,8 @@ pub struct Inspector {
     decided: HashMap<Vec<Program>, Arc<Stack>>,
     listeners: Option<Listeners>,
     registry: Registry,
+    /// Whether the profiles that lie on this machine are among what is known.
+    profiles: bool,
 }
 
 impl Default for Inspector {
@@ -262,7 +264,16 @@ impl Inspector {
             decided: HashMap::new(),
             listeners: None,
             registry: Registry::new(),
+            profiles: false,
         }
+    }
+
+    /// The same, which recognises the profiles that lie on this machine too: reading them takes some
+    /// milliseconds for each set of capabilities.
+    #[must_use]
+    pub fn with_profiles(mut self) -> Inspector {
+        self.profiles = true;
+        self
     }
 
     /// Who holds listeners; looked up once, when it is first asked for.
@@ -344,7 +355,9 @@ impl Inspector {
                 _ if task.is_zombie() => Reading::Ended,
                 _ if task.kernel => Reading::Kernel,
                 (_, Some(Ok(Dump { filters, stopped }))) => {
-                    self.registry.resolve_for(task.capabilities.bounding);
+                    if self.profiles {
+                        self.registry.resolve_for(task.capabilities.bounding);
+                    }
                     Reading::Read { stack: self.stack(filters, stacks), stopped }
                 }
                 (_, Some(Err(DumpError::Gone { .. }))) => continue,

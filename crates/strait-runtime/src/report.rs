@@ -125,7 +125,7 @@ pub struct Workload {
 /// # Errors
 /// If the processes cannot be listed.
 pub fn report(library: &Library, time: i64, version: &str) -> io::Result<Report> {
-    let mut inspector = Inspector::new(Depth::Filters);
+    let mut inspector = Inspector::new(Depth::Filters).with_profiles();
     let Machine { processes, missed, stops } = inspector.inspect_all()?;
     let mut workloads: Vec<Workload> = workload::group(processes)
         .into_iter()

@@ -157,7 +157,9 @@ impl Inspector {
         // A filter is recognised with the capabilities that any of its processes has, so all of
         // them are known before the first is decided.
         for &pid in &pids {
-            if let Ok(Some(Task { mode: Mode::Filter, capabilities, .. })) = read_task(pid, pid) {
+            if self.profiles
+                && let Ok(Some(Task { mode: Mode::Filter, capabilities, .. })) = read_task(pid, pid)
+            {
                 self.registry.resolve_for(capabilities.bounding);
             }
         }

@@ -32,7 +32,7 @@ pub struct Detail {
 /// Shows what the kernel enforces on each thread of a process, or of all.
 pub fn run(args: &Inspect) -> Result<ExitCode, Failure> {
     let depth = if args.no_stop { Depth::Status } else { Depth::Filters };
-    let mut inspector = Inspector::new(depth);
+    let mut inspector = Inspector::new(depth).with_profiles();
     let detail = Detail { disasm: args.disasm, calls: args.calls };
     let (text, status) = match args.pid {
         Some(pid) => {
