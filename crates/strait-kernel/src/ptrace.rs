@@ -12,7 +12,10 @@ use std::process::ExitStatus;
 
 use rustix::process::Pid;
 use strait_abi::AuditArch;
-use strait_bpf::SeccompData;
+use strait_bpf::{Program, SeccompData};
+
+use crate::dump::{self, DumpError};
+use crate::tracee::Tracee;
 
 // include/uapi/linux/ptrace.h; libc types them differently for each C library.
 const PTRACE_CONT: libc::c_long = 7;
@@ -148,6 +151,14 @@ impl Tracer {
             2 => Call::Returned(info.words[0].cast_signed()),
             _ => Call::Outside,
         })
+    }
+
+    /// The filters that the kernel has on the stopped task, the oldest first.
+    ///
+    /// # Errors
+    /// Why they cannot be read.
+    pub fn filters(&self, task: Pid) -> Result<Vec<Program>, DumpError> {
+        dump::filters_of_stopped(&Tracee::of_this_thread(task), task)
     }
 
     /// Waits for the next event of any traced task; `None` once there is none left.

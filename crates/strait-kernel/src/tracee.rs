@@ -55,6 +55,11 @@ impl Tracee {
         Ok(tracee)
     }
 
+    /// A thread that the calling thread traces already.
+    pub(crate) fn of_this_thread(tid: Pid) -> Tracee {
+        Tracee { tid, not_send: PhantomData }
+    }
+
     /// Asks the thread to stop; [`Tracee::stopped`] tells when it has.
     pub(crate) fn interrupt(&self) -> io::Result<()> {
         self.request(PTRACE_INTERRUPT, 0, 0)

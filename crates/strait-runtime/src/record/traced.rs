@@ -14,9 +14,10 @@ use std::time::Duration;
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::Errno;
-use rustix::process::Pid;
+use rustix::process::{Pid, Signal, kill_process};
 use strait_bpf::Program;
-use strait_kernel::child::{Child, PendingChild};
+use strait_kernel::child::{Child, ExecError, PendingChild};
+use strait_kernel::dump::DumpError;
 use strait_kernel::ebpf::Counts;
 use strait_kernel::ptrace::{Event, Tracer, Until};
 use strait_kernel::waker::Waker;
@@ -27,6 +28,7 @@ use super::ending::{Demand, Ending};
 use super::tree::{descendants, has_filter};
 use super::{RecordError, Request, Target};
 use crate::launch::{Enforcement, Verified};
+use crate::listeners::Listeners;
 
 /// How often a tracer that is to stop is told so until it has.
 const AGAIN: Duration = Duration::from_millis(2);
@@ -35,9 +37,6 @@ const FILTERED: &str = "there was a filter, and ptrace sees a call before it: ca
                         filter answered are counted as made";
 const UNPRIVILEGED: &str = "a set-user-ID program was run without its privilege, as an \
                             unprivileged user traced it";
-
-const UNVERIFIED: &str =
-    "the ptrace engine traces the program, so nobody else can read its filters";
 
 /// A recording by ptrace.
 #[derive(Debug)]
@@ -53,6 +52,16 @@ pub(super) struct Observer {
 
 /// What was counted, and whether a set-user-ID program was run.
 type Traced = (Counts, bool);
+
+/// What the tracer found on the confined command at its exec, before its first instruction.
+type Found = Result<Vec<Program>, DumpError>;
+
+/// The tracer's side of the check of a confined command: it tells what it found, and holds the
+/// command until it may go on; if it may not, the other side just goes.
+struct Inspection {
+    found: mpsc::Sender<Found>,
+    go_on: mpsc::Receiver<()>,
+}
 
 /// What the two threads tell each other.
 #[derive(Debug)]
@@ -107,11 +116,14 @@ pub(super) fn start(
     });
     let (ready, is_ready) = mpsc::channel();
     let filter = confinement.map(|confinement| confinement.program.clone());
+    let (found, is_found) = mpsc::channel();
+    let (go_on, may_go_on) = mpsc::channel();
+    let inspection = confinement.map(|_| Inspection { found, go_on: may_go_on });
     let theirs = Arc::clone(&shared);
     let tracer = thread::Builder::new()
         .name("tracer".to_owned())
         .spawn(move || {
-            let result = trace(&tasks, command, filter, &theirs, &ready);
+            let result = trace(&tasks, command, filter, inspection, &theirs, &ready);
             theirs.done.store(true, Ordering::Release);
             theirs.tell();
             result
@@ -128,9 +140,35 @@ pub(super) fn start(
         Some(pending) => Some(pending.exec(confinement)?),
         None => None,
     };
+    let verified = match (enforcement, &command) {
+        (Some(enforcement), Some(child)) => {
+            let checked = match is_found.recv() {
+                // The gate's listener is closed by now: a child that is at exec holds no copy, and
+                // ours is gone.
+                Ok(found) => enforcement.verify(found, Listeners::default),
+                // It was killed on its way there, and the tracer has seen its end.
+                Err(_) => {
+                    let status = shared.status().unwrap_or_default();
+                    Err(ExecError::Died { status }.into())
+                }
+            };
+            match checked {
+                Ok(verified) => {
+                    // A tracer that has ended needs no word.
+                    let _ = go_on.send(());
+                    Some(verified)
+                }
+                // A program that is not confined as was meant does not make its first step, even
+                // if this process ends here and now.
+                Err(error) => {
+                    child.signal(Signal::KILL).map_err(RecordError::Wait)?;
+                    return Err(error.into());
+                }
+            }
+        }
+        _ => None,
+    };
     let confined = confinement.is_some();
-    // The program has only one tracer, and that is the recorder.
-    let verified = confined.then(|| Verified::No { reason: UNVERIFIED.to_owned() });
     let observer = Observer { tracer, shared, waker, command, ending, filtered, confined };
     Ok((observer, verified))
 }
@@ -199,6 +237,7 @@ fn trace(
     tasks: &[Pid],
     command: Option<Pid>,
     filter: Option<Program>,
+    mut inspection: Option<Inspection>,
     shared: &Shared,
     ready: &mpsc::Sender<Waker>,
 ) -> Result<Traced, RecordError> {
@@ -250,6 +289,12 @@ fn trace(
             }
             Event::Exec(before) => {
                 counter.exec(task, before);
+                if let Some(Inspection { found, go_on }) = inspection.take() {
+                    let _ = found.send(tracer.filters(task));
+                    if go_on.recv().is_err() {
+                        let _ = kill_process(task, Signal::KILL);
+                    }
+                }
                 0
             }
             Event::Signal(signal) => signal,
