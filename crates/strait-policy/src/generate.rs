@@ -1,9 +1,11 @@
 //! Generating: from recordings to the least policy that lets the same happen again.
 //!
 //! Every call that was seen is allowed on the ABI by which it came in, with what was observed as
-//! its necessity, and with its arguments narrowed as `narrow.rs` says. A call that only ever answered
-//! ENOSYS is a probe and keeps that answer. What is there beyond that is in the three tables of
-//! `principle.rs`, and declared in the ledger.
+//! its necessity, and with its arguments narrowed as `narrow.rs` says. A call that only ever failed
+//! may be a probe, and keeps its answer instead of being allowed: where that is ENOSYS, or the call is
+//! a dangerous one. An ABI that only ever answered ENOSYS is none that the workload uses, and is not
+//! opened. What is there beyond that is in the three tables of `principle.rs`, and declared in the
+//! ledger.
 //!
 //! Generating only ever adds: what policies of two sets of recordings allow, the policy of both
 //! together allows.
@@ -15,7 +17,7 @@ use strait_bpf::Action;
 
 use crate::narrow::{Narrowed, Narrowing, narrowed, narrowed_unseen, text};
 use crate::policy::{
-    Architectures, Declared, Necessity, Observed, Policy, RecordingSource, Rule, Unknown,
+    Architectures, Declared, Necessity, Numbers, Observed, Policy, RecordingSource, Rule, Unknown,
 };
 use crate::principle::{PROBED, STARTS_TASKS, SWAPPED, UNSEEN, When};
 use crate::recording::{Call, Observation, Outcomes, Phase, Recording, Runtime};
@@ -83,6 +85,8 @@ pub enum GenerateError {
 const ENOSYS: u16 = 38;
 /// `errno` of a call that is not permitted.
 const EPERM: u16 = 1;
+/// What the moment decides: EINTR, EAGAIN, ENOMEM, EBUSY, ENFILE, EMFILE and ENOSPC.
+const OF_THE_MOMENT: [u16; 7] = [4, 11, 12, 16, 23, 24, 28];
 /// Who declares what is in the tables of principle.
 const GENERATOR: &str = "strait generate";
 
@@ -94,7 +98,7 @@ pub fn generate(
     recordings: &[Recording],
     options: &GenerateOptions,
 ) -> Result<Policy, GenerateError> {
-    let mut seen = Seen::default();
+    let mut seen = Seen { x32_is_closed: !uses_x32(recordings), ..Seen::default() };
     let mut sources = BTreeMap::new();
     let mut newest = None;
     for recording in recordings {
@@ -121,7 +125,8 @@ pub fn generate(
         };
         sources.insert(digest, source);
     }
-    let arches: BTreeSet<Arch> = seen.observations.keys().map(|&(_, arch)| arch).collect();
+    let named = seen.observations.keys().map(|&(_, arch)| arch);
+    let arches: BTreeSet<Arch> = named.chain(seen.numbers.keys().copied()).collect();
     let architectures = Architectures::new(arches).ok_or(GenerateError::Nothing)?;
 
     let mut policy = Policy::new(architectures, Action::Errno(EPERM));
@@ -131,6 +136,11 @@ pub fn generate(
 
     let answers = seen.answers(&policy.architectures, options);
     policy.rules = rules(&answers, &policy.architectures);
+    policy.rules.extend(seen.numbers.iter().map(|(&arch, numbers)| Rule {
+        numbers: numbers.clone(),
+        arch: BTreeSet::from([arch]),
+        ..Rule::new([], Action::Errno(ENOSYS))
+    }));
     policy.necessity = seen.ledger(&policy.architectures, &answers);
     Ok(policy)
 }
@@ -165,6 +175,10 @@ struct Seen {
     observed: BTreeMap<(Syscall, String), Observed>,
     /// The same calls' values, by argument.
     values: BTreeMap<(Syscall, String), BTreeMap<String, Texts>>,
+    /// Numbers that are no calls here and answered ENOSYS, by the ABI that says so in the policy.
+    numbers: BTreeMap<Arch, Numbers>,
+    /// What came in as x32 is no more than numbers that answered ENOSYS.
+    x32_is_closed: bool,
     /// Whether a program with Go's runtime made calls.
     go: bool,
 }
@@ -182,9 +196,14 @@ impl Seen {
         };
         for call in recording.calls().iter().filter(wanted) {
             let (arch, nr, count) = (call.arch, call.nr, call.outcomes.count);
+            if arch == Arch::X32 && self.x32_is_closed {
+                self.numbers.entry(Arch::X86_64).or_default().insert(nr, nr);
+                continue;
+            }
             let Some(syscall) = call.syscall() else {
                 // The kernel has no such call either: the answer stays what it was.
                 if only_enosys(&call.outcomes) {
+                    self.numbers.entry(arch).or_default().insert(nr, nr);
                     continue;
                 }
                 return Err(GenerateError::UnknownNumber { arch, nr, count });
@@ -218,14 +237,20 @@ impl Seen {
     fn answers(&self, architectures: &Architectures, options: &GenerateOptions) -> Answers {
         let mut answers = Answers::new();
         for (&(call, arch), observation) in &self.observations {
-            let mut action = Action::Allow;
-            let mut narrowed = narrowed(options.arguments, call, arch, observation);
-            if only_enosys(&observation.outcomes) {
-                (action, narrowed) = (Action::Errno(ENOSYS), None);
-            }
-            answers.insert((call, arch), Answer { action, narrowed, principle: None });
+            let answer = match probed(call, &observation.outcomes) {
+                Some(errno) => {
+                    Answer { action: Action::Errno(errno), narrowed: None, principle: None }
+                }
+                None => {
+                    let narrowed = narrowed(options.arguments, call, arch, observation);
+                    Answer { action: Action::Allow, narrowed, principle: None }
+                }
+            };
+            answers.insert((call, arch), answer);
         }
         for arch in architectures.iter() {
+            let mut on_this = answers.iter().filter(|((_, of), _)| *of == arch);
+            let used = on_this.any(|(_, answer)| answer.action == Action::Allow);
             if !options.exact {
                 allow_swapped(&mut answers, arch, options.arguments);
             }
@@ -234,11 +259,12 @@ impl Seen {
                 call.is_some_and(|call| self.observations.contains_key(&(call, arch)))
             });
             for &(name, when, reason) in UNSEEN {
-                let applies = match when {
-                    When::Always => true,
-                    When::Tasks => starts_tasks,
-                    When::Go => self.go,
-                };
+                let applies = used
+                    && match when {
+                        When::Always => true,
+                        When::Tasks => starts_tasks,
+                        When::Go => self.go,
+                    };
                 if let Some(call) = on_arch(name, arch).filter(|_| applies) {
                     allow(&mut answers, (call, arch), reason);
                 }
@@ -299,6 +325,25 @@ impl Seen {
 /// Whether every time that the call was made the kernel had no such call.
 fn only_enosys(outcomes: &Outcomes) -> bool {
     outcomes.count > 0 && outcomes.errnos.get(&ENOSYS) == Some(&outcomes.count)
+}
+
+/// The errno that a call answered whenever it was made, if the workload is to get it from the
+/// policy: the program has shown that it does without the call. Of calls that are not dangerous only
+/// ENOSYS is such an answer, as others are about arguments or the moment.
+fn probed(call: Syscall, outcomes: &Outcomes) -> Option<u16> {
+    let (&errno, &count) = outcomes.errnos.first_key_value()?;
+    let always = count > 0 && count == outcomes.count;
+    let kept = errno == ENOSYS || (call.danger().is_some() && !OF_THE_MOMENT.contains(&errno));
+    (always && kept).then_some(errno)
+}
+
+/// Whether some call by x32 did anything but answer ENOSYS: a kernel without x32 answers so, and
+/// what is negative to the kernel looks like x32 as well. Without calls by x86_64, which x32 is a
+/// part of, there is nothing else that could answer for it.
+fn uses_x32(recordings: &[Recording]) -> bool {
+    let calls = || recordings.iter().flat_map(Recording::calls);
+    calls().any(|call| call.arch == Arch::X32 && !only_enosys(&call.outcomes))
+        || !calls().any(|call| call.arch == Arch::X86_64)
 }
 
 /// Allows what libraries put in the place of what is allowed already.
@@ -423,6 +468,74 @@ mod tests {
         assert_eq!(decide(&policy, 100_000), Action::Errno(ENOSYS));
         assert_eq!(decide(&policy, Arch::X32_BIT), Action::KillProcess);
         assert_eq!(decide(&policy, u32::MAX), Action::KillProcess);
+    }
+
+    fn outcome(nr_of: &str, arch: Arch, errno: Option<u16>) -> (Arch, u32, Outcomes) {
+        (arch, call(nr_of).number(arch).unwrap(), outcomes(errno))
+    }
+
+    fn outcomes(errno: Option<u16>) -> Outcomes {
+        let errnos = errno.map(|errno| (errno, 2)).into_iter().collect();
+        Outcomes { count: 2, succeeded: if errno.is_none() { 2 } else { 0 }, errnos, denied: 0 }
+    }
+
+    fn policy_of(calls: &[(Arch, u32, Outcomes)]) -> Policy {
+        let mut recording = Recording::builder(engine(), "6.18.44");
+        for (arch, nr, outcomes) in calls {
+            recording.call("/bin/x", *arch, *nr, outcomes);
+        }
+        generate(&[recording.build()], &GenerateOptions::default()).unwrap()
+    }
+
+    #[test]
+    fn an_abi_that_only_answered_enosys_is_not_opened() {
+        let read = outcome("read", Arch::X86_64, None);
+        let x32 = |errno| outcome("getppid", Arch::X32, errno);
+        let hole = (Arch::X86_64, 400, outcomes(Some(ENOSYS)));
+        let negative = (Arch::X32, u32::MAX - 4, outcomes(Some(ENOSYS)));
+        let policy = policy_of(&[read.clone(), x32(Some(ENOSYS)), hole, negative]);
+        assert_eq!(policy.architectures, Arch::X86_64.into());
+        for nr in [x32(None).1, 400, u32::MAX - 4] {
+            assert_eq!(decide(&policy, nr), Action::Errno(ENOSYS), "{nr:#x}");
+        }
+        assert_eq!(decide(&policy, 401), Action::Errno(EPERM));
+        assert_eq!(decide(&policy, x32(None).1 + 1), Action::KillProcess);
+        assert_eq!(decide(&policy, u32::MAX), Action::KillProcess);
+        assert_eq!(Policy::parse(&policy.to_string()).unwrap(), policy, "{policy}");
+
+        let policy = policy_of(&[read, x32(None), outcome("getpid", Arch::X32, Some(ENOSYS))]);
+        assert!(policy.architectures.contains(Arch::X32));
+        assert_eq!(decide(&policy, x32(None).1), Action::Allow);
+    }
+
+    #[test]
+    fn nothing_is_allowed_on_an_abi_of_which_all_is_probed() {
+        let policy = policy_of(&[
+            outcome("read", Arch::X86_64, None),
+            outcome("clone3", Arch::I386, Some(ENOSYS)),
+        ]);
+        let rules = policy.lower().unwrap();
+        let decide = |nr| rules.decide(&SeccompData::new(Arch::I386.audit_arch(), nr));
+        assert!((0..600).all(|nr| decide(nr) != Action::Allow));
+        assert_eq!(decide(435), Action::Errno(ENOSYS));
+    }
+
+    #[test]
+    fn a_dangerous_call_that_always_failed_keeps_its_answer() {
+        let policy = |name, errno| policy_of(&[outcome(name, Arch::X86_64, Some(errno))]);
+        for errno in [EPERM, 14, 22, ENOSYS] {
+            let policy = policy("io_uring_setup", errno);
+            assert_eq!(decide_name(&policy, "io_uring_setup"), Action::Errno(errno));
+            assert!(policy.necessity.contains_key(&call("io_uring_setup")));
+        }
+        // What the moment decides, and what is not dangerous.
+        assert_eq!(decide_name(&policy("unshare", 28), "unshare"), Action::Allow);
+        assert_eq!(decide_name(&policy("openat", 2), "openat"), Action::Allow);
+        let both = policy_of(&[
+            outcome("mount", Arch::X86_64, Some(EPERM)),
+            outcome("mount", Arch::X86_64, Some(22)),
+        ]);
+        assert_eq!(decide_name(&both, "mount"), Action::Allow);
     }
 
     #[test]
