@@ -5,7 +5,9 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+use strait_kernel::command::Stream;
+use strait_kernel::streams::was_closed;
 
 /// Writes `bytes` to `target`, or to standard output where it is `-` or absent.
 pub fn write(target: Option<&Path>, bytes: &[u8]) -> Result<()> {
@@ -21,7 +23,7 @@ pub fn write(target: Option<&Path>, bytes: &[u8]) -> Result<()> {
 /// nothing. Nothing is written.
 pub fn check(target: &Path) -> Result<()> {
     if target == Path::new("-") {
-        return Ok(());
+        return stdout_is_open();
     }
     let failed = || format!("cannot write {}", target.display());
     match fs::metadata(target) {
@@ -38,11 +40,20 @@ pub fn check(target: &Path) -> Result<()> {
 
 /// Writes to standard output; a reader that went away is no error of ours, but ends us.
 pub fn print(bytes: &[u8]) -> Result<()> {
+    stdout_is_open()?;
     let mut out = io::stdout().lock();
     match out.write_all(bytes).and_then(|()| out.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         result => result.context("cannot write to standard output"),
     }
+}
+
+/// Data that is written where nothing was open would be lost without a word.
+fn stdout_is_open() -> Result<()> {
+    if was_closed(Stream::Stdout) {
+        bail!("cannot write to standard output: it was closed when strait was started");
+    }
+    Ok(())
 }
 
 /// Says something on standard error. Where that cannot be written nobody listens, and what is done
@@ -54,6 +65,7 @@ pub fn say(text: &str) {
 /// Writes text with colours to standard output, without them where it is no terminal or `NO_COLOR`
 /// is set.
 pub fn print_styled(text: &str) -> Result<()> {
+    stdout_is_open()?;
     match write!(anstream::stdout().lock(), "{text}") {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         result => result.context("cannot write to standard output"),

@@ -5,7 +5,7 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -126,7 +126,49 @@ fn an_interrupted_tighten_keeps_the_policy_and_does_not_run_again() {
     assert_eq!(fs::read_to_string(dir.path().join("mark")).unwrap(), "started\n");
 }
 
-/// Starts strait and waits until the command has written `mark`.
+/// Shells tell a signal by 128 and its number, and so does tighten, which signal it may be and
+/// whether it comes to strait alone or to the command as well.
+#[test]
+fn an_interrupted_tighten_tells_the_signal() {
+    for (signal, status) in [("HUP", 129), ("INT", 130), ("QUIT", 131), ("TERM", 143)] {
+        for group in [false, true] {
+            for engine in ["auto", "ptrace"] {
+                let dir = TempDir::new().unwrap();
+                let script = "echo started >> mark; while :; do sleep 0.05; done";
+                let args = ["tighten", "--engine", engine, "-o", "p.yaml", "--json", "--"];
+                let child = start(&dir, &[&args[..], &["sh", "-c", script]].concat());
+                let to = format!("{}{}", if group { "-" } else { "" }, child.id());
+                let kill = Command::new("kill").args(["-s", signal, "--", &to]).status().unwrap();
+                assert!(kill.success());
+                let output = child.wait_with_output().unwrap();
+                let stderr = String::from_utf8_lossy(&output.stderr);
+                let what = format!("{signal}, group: {group}, {engine}");
+                assert_eq!(output.status.code(), Some(status), "{what}: {stderr}");
+                assert_eq!(fs::read_to_string(dir.path().join("mark")).unwrap(), "started\n");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_recording_that_is_ended_with_its_group_is_marked() {
+    for engine in ["auto", "ptrace"] {
+        let dir = TempDir::new().unwrap();
+        let script = "echo started >> mark; while :; do sleep 0.05; done";
+        let args = ["record", "--engine", engine, "-o", "r.json", "--", "sh", "-c", script];
+        let child = start(&dir, &args);
+        let group = format!("-{}", child.id());
+        assert!(Command::new("kill").args(["-TERM", "--", &group]).status().unwrap().success());
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.signal(), Some(15), "{engine}");
+        let recording = fs::read_to_string(dir.path().join("r.json")).unwrap();
+        let recording: Value = serde_json::from_str(&recording).unwrap();
+        assert_eq!(recording["completeness"]["interrupted"], true, "{engine}");
+        assert_eq!(recording["exit"]["signal"], 15, "{engine}");
+    }
+}
+
+/// Starts strait, in a process group of its own, and waits until the command has written `mark`.
 fn start(dir: &TempDir, args: &[&str]) -> Child {
     let child = Command::new(env!("CARGO_BIN_EXE_strait"))
         .args(args)
@@ -134,6 +176,7 @@ fn start(dir: &TempDir, args: &[&str]) -> Child {
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
+        .process_group(0)
         .spawn()
         .unwrap();
     // Bounded, so that a failure ends the test; how long it takes says nothing.
@@ -222,21 +265,140 @@ fn every_run_reads_standard_input_from_its_beginning() {
     assert_eq!(fs::read_to_string(dir.path().join("out")).unwrap(), "line\nline\nline\n");
 }
 
-#[test]
-fn input_that_can_be_read_once_only_is_told() {
-    let dir = TempDir::new().unwrap();
+/// Tightens a command with a pipe for standard input, which `input` fills and closes.
+fn tighten_fed(
+    dir: &TempDir,
+    options: &[&str],
+    command: &[&str],
+    input: impl FnOnce(std::process::ChildStdin) + Send + 'static,
+) -> Output {
     let mut strait = Command::new(env!("CARGO_BIN_EXE_strait"))
-        .args(["tighten", "-o", "p.yaml", "--", "cat"])
+        .args(["tighten", "-o", "p.yaml"])
+        .args(options)
+        .arg("--")
+        .args(command)
         .current_dir(dir.path())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    std::io::Write::write_all(&mut strait.stdin.take().unwrap(), b"line\n").unwrap();
+    let pipe = strait.stdin.take().unwrap();
+    let feeder = std::thread::spawn(move || input(pipe));
     let output = strait.wait_with_output().unwrap();
+    feeder.join().unwrap();
+    output
+}
+
+/// Writes until nobody reads any more.
+fn endless(mut pipe: std::process::ChildStdin) {
+    while std::io::Write::write_all(&mut pipe, &[b'x'; 4096]).is_ok() {}
+}
+
+#[test]
+fn every_run_gets_the_same_from_a_pipe() {
+    let dir = TempDir::new().unwrap();
+    // More than a pipe holds, so that it has to be fed while the command reads.
+    let lines: String = (0..100_000).fold(String::new(), |mut text, line| {
+        let _ = writeln!(text, "line {line}");
+        text
+    });
+    let sum = ["sh", "-c", "cksum >> sums"];
+    let output = tighten_fed(&dir, &["--runs", "2"], &sum, move |mut pipe| {
+        std::io::Write::write_all(&mut pipe, lines.as_bytes()).unwrap();
+    });
     let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{stderr}");
+    assert!(!stderr.contains("standard input"), "{stderr}");
+    let sums = fs::read_to_string(dir.path().join("sums")).unwrap();
+    let sums: Vec<&str> = sums.lines().collect();
+    assert_eq!(sums.len(), 3);
+    assert!(sums.iter().all(|sum| *sum == sums[0] && sum.contains(" 1088890")), "{sums:?}");
+}
+
+#[test]
+fn a_pipe_that_is_not_read_to_its_end_goes_on_where_the_next_run_needs_it() {
+    let dir = TempDir::new().unwrap();
+    // The second run reads further than the first.
+    let script = "test -e mark && size=300000 || size=10; : > mark; head -c $size | wc -c >> sizes";
+    let output = tighten_fed(&dir, &["--runs", "2"], &["sh", "-c", script], endless);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{stderr}");
+    let sizes = fs::read_to_string(dir.path().join("sizes")).unwrap();
+    assert_eq!(sizes.split_whitespace().collect::<Vec<_>>(), ["10", "300000", "300000"]);
+}
+
+#[test]
+fn a_command_gets_its_input_as_it_comes() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("answer");
+    let script = "read word; echo got $word > answer; read word; echo $word";
+    let output = tighten_fed(&dir, &[], &["sh", "-c", script], move |mut pipe| {
+        std::io::Write::write_all(&mut pipe, b"one\n").unwrap();
+        // The second word is there only after the first was answered.
+        let end = Instant::now() + Duration::from_secs(60);
+        while fs::read_to_string(&path).unwrap_or_default() != "got one\n" && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        std::io::Write::write_all(&mut pipe, b"two\n").unwrap();
+    });
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{stderr}");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "two\ntwo\n");
+}
+
+#[test]
+fn one_run_has_the_pipe_itself() {
+    let dir = TempDir::new().unwrap();
+    let output = tighten_fed(&dir, &["--once"], &["head", "-c", "3"], endless);
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.stdout, b"xxx");
+}
+
+#[test]
+fn a_socket_can_be_read_once_only_and_that_is_told() {
+    let dir = TempDir::new().unwrap();
+    let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    std::io::Write::write_all(&mut &ours, b"line\n").unwrap();
+    drop(ours);
+    let output = Command::new(env!("CARGO_BIN_EXE_strait"))
+        .args(["tighten", "-o", "p.yaml", "--", "cat"])
+        .current_dir(dir.path())
+        .stdin(std::os::fd::OwnedFd::from(theirs))
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.stdout, b"line\n");
     assert!(stderr.contains("standard input"), "{stderr}");
+}
+
+#[test]
+fn what_was_closed_at_the_start_is_no_place_for_data() {
+    let dir = TempDir::new().unwrap();
+    let run = |script: &str| {
+        let output = Command::new("sh")
+            .args(["-c", script, "sh", env!("CARGO_BIN_EXE_strait")])
+            .current_dir(dir.path())
+            .output()
+            .unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    for (script, status) in [
+        ("$1 tighten -- touch ran >&-", 2),
+        ("$1 tighten --json -o p.yaml -- touch ran >&-", 2),
+        ("$1 record -- touch ran >&-", 125),
+        ("$1 completions bash >&-", 3),
+    ] {
+        let (code, stderr) = run(script);
+        assert_eq!(code, Some(status), "{script}: {stderr}");
+        assert!(stderr.contains("standard output") && stderr.contains("closed"), "{stderr}");
+    }
+    assert!(!dir.path().join("ran").exists());
+    // Where no data of ours goes there it does not matter, and the command finds it closed, too.
+    let see = "for fd in 0 1 2; do test -e /proc/self/fd/$fd && x=$x$fd; done; echo $x >> open";
+    let (code, stderr) = run(&format!("$1 tighten -o p.yaml -- sh -c '{see}' >&- <&-"));
+    assert_eq!(code, Some(0), "{stderr}");
+    assert_eq!(fs::read_to_string(dir.path().join("open")).unwrap(), "2\n2\n");
 }
 
 #[test]

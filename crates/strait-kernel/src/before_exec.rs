@@ -14,6 +14,7 @@ use crate::landlock::Domain;
 use crate::seccomp::{self, errno};
 use crate::shared::{Exchange, Step};
 use crate::signal;
+use crate::streams;
 
 /// What the child needs, all of it made before the fork.
 pub(crate) struct Plan<'a> {
@@ -124,8 +125,13 @@ impl Plan<'_> {
     /// Sets up what the command asks for; the errno of the step that failed.
     fn set_up(&self) -> Result<(), i32> {
         self.exchange.enter(Step::Streams);
-        for (fd, target) in self.streams.into_iter().zip(0..) {
+        for ((fd, closed), target) in self.streams.into_iter().zip(streams::all_closed()).zip(0..) {
             if fd < 0 {
+                if closed {
+                    // SAFETY: what stands there was opened by Rust's runtime alone, and this
+                    // process has no use for it any more.
+                    unsafe { libc::close(target) };
+                }
                 continue;
             }
             let done = if fd == target {

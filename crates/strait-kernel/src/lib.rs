@@ -18,6 +18,7 @@ pub mod ptrace;
 pub mod seccomp;
 mod shared;
 pub mod signal;
+pub mod streams;
 pub mod supervision;
 pub mod task;
 mod tracee;

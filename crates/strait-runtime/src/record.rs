@@ -17,10 +17,11 @@ mod tree;
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use rustix::io::Errno;
-use rustix::process::{Pid, test_kill_process};
+use rustix::process::{Pid, Signal, test_kill_process};
 use strait_abi::Syscall;
 use strait_kernel::child::{ExecError, ForkError, PendingChild};
 use strait_kernel::command::Command;
@@ -192,6 +193,7 @@ impl RecordError {
 pub struct Recorder {
     /// Loaded for commands, attached, and with nothing counted.
     loaded: Option<ebpf::Recorder>,
+    interrupted_by: Option<Signal>,
 }
 
 /// A recording that is being made.
@@ -205,6 +207,7 @@ pub struct Running {
     command: Vec<String>,
     pid: Option<Pid>,
     verified: Option<Verified>,
+    signal: Arc<OnceLock<Signal>>,
 }
 
 #[derive(Debug)]
@@ -233,7 +236,7 @@ impl Recorder {
     /// # Errors
     /// As there.
     pub fn wait(&mut self, running: Running) -> Result<Recording, RecordError> {
-        let Running { observer, engine, command, .. } = running;
+        let Running { observer, engine, command, signal, .. } = running;
         let counted = match observer {
             Observer::Ebpf(observer) => {
                 let (counted, loaded) = observer.wait_and_keep()?;
@@ -243,7 +246,13 @@ impl Recorder {
             Observer::Notify(observer) => observer.wait()?,
             Observer::Ptrace(observer) => observer.wait()?,
         };
+        self.interrupted_by = signal.get().copied();
         Ok(document::recording(engine, command, counted))
+    }
+
+    /// The signal to this process that has ended the last recording, if one has.
+    pub fn interrupted_by(&self) -> Option<Signal> {
+        self.interrupted_by
     }
 }
 
@@ -275,7 +284,7 @@ fn begin(request: &Request<'_>, loaded: Option<ebpf::Recorder>) -> Result<Runnin
         Choice::Auto => by_the_best(request, loaded, true)?,
         Choice::AutoWithResults => by_the_best(request, loaded, false)?,
     };
-    let Observed { name, observer, verified, child } = observed;
+    let Observed { name, observer, verified, child, signal } = observed;
     let engine = Engine { name: name.to_owned(), reason };
     let (command, pid) = match &request.target {
         Target::Command { command, .. } => {
@@ -284,7 +293,7 @@ fn begin(request: &Request<'_>, loaded: Option<ebpf::Recorder>) -> Result<Runnin
         &(Target::Process(pid) | Target::Namespaces(pid)) => (Vec::new(), Some(pid)),
         Target::Cgroup(_) => (Vec::new(), None),
     };
-    Ok(Running { observer, engine, command, pid, verified })
+    Ok(Running { observer, engine, command, pid, verified, signal })
 }
 
 const AS_ASKED: &str = "as asked for";
@@ -295,6 +304,7 @@ struct Observed {
     observer: Observer,
     verified: Option<Verified>,
     child: Option<Pid>,
+    signal: Arc<OnceLock<Signal>>,
 }
 
 /// The first engine that can be had: in the order of what they see and what they cost.
@@ -334,8 +344,10 @@ fn by_ebpf(request: &Request<'_>, loaded: Option<ebpf::Recorder>) -> Result<Obse
     let recorder = tree::attach(request, loaded)?;
     let (pending, ending) = prepare(request)?;
     let child = pending.as_ref().map(PendingChild::pid);
+    let signal = ending.signal();
     let (observer, verified) = tree::start(recorder, request, pending, ending)?;
-    Ok(Observed { name: "ebpf", observer: Observer::Ebpf(Box::new(observer)), verified, child })
+    let observer = Observer::Ebpf(Box::new(observer));
+    Ok(Observed { name: "ebpf", observer, verified, child, signal })
 }
 
 fn by_notify(request: &Request<'_>) -> Result<Observed, RecordError> {
@@ -346,15 +358,18 @@ fn by_notify(request: &Request<'_>) -> Result<Observed, RecordError> {
         unreachable!("a command has been forked")
     };
     let child = Some(pending.pid());
+    let signal = ending.signal();
     let observer = Observer::Notify(Box::new(notified::start(pending, ending)?));
-    Ok(Observed { name: "notify", observer, verified: None, child })
+    Ok(Observed { name: "notify", observer, verified: None, child, signal })
 }
 
 fn by_ptrace(request: &Request<'_>) -> Result<Observed, RecordError> {
     let (pending, ending) = prepare(request)?;
     let child = pending.as_ref().map(PendingChild::pid);
+    let signal = ending.signal();
     let (observer, verified) = traced::start(request, pending, ending)?;
-    Ok(Observed { name: "ptrace", observer: Observer::Ptrace(Box::new(observer)), verified, child })
+    let observer = Observer::Ptrace(Box::new(observer));
+    Ok(Observed { name: "ptrace", observer, verified, child, signal })
 }
 
 /// A child for the command, and from then on the signals that would end this process are read.

@@ -29,9 +29,7 @@ pub fn run(args: &Record) -> Result<ExitCode, Failure> {
 }
 
 fn recorded(args: &Record) -> Result<ExitCode, Failure> {
-    if let Some(path) = &args.output {
-        output::check(path).map_err(Failure::bad_input)?;
-    }
+    output::check(args.output.as_deref().unwrap_or(Path::new("-"))).map_err(Failure::bad_input)?;
     let command;
     let target = if let Some(pid) = args.pid {
         Target::Process(pid)

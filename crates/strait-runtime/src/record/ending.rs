@@ -1,8 +1,10 @@
 //! When a recording ends before its workload does: by a signal, or when its time is over.
 
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Signal;
 use strait_kernel::interrupts::Interrupts;
 
@@ -16,6 +18,7 @@ pub(super) struct Ending {
     deadline: Option<Instant>,
     kill_at: Option<Instant>,
     early: bool,
+    signal: Arc<OnceLock<Signal>>,
 }
 
 /// What is to be done about the command.
@@ -30,18 +33,26 @@ pub(super) enum Demand {
 impl Ending {
     pub(super) fn new(interrupts: Interrupts, duration: Option<Duration>) -> Ending {
         let deadline = duration.and_then(|duration| Instant::now().checked_add(duration));
-        Ending { interrupts, deadline, kill_at: None, early: false }
+        Ending { interrupts, deadline, kill_at: None, early: false, signal: Arc::default() }
     }
 
-    /// Whether the end has been asked for.
+    /// Whether the end has been asked for. A signal that has come and was not looked at counts: one
+    /// to the whole process group can have ended the command already.
     pub(super) fn early(&self) -> bool {
-        self.early
+        let mut fds = [PollFd::new(&self.interrupts, PollFlags::IN)];
+        self.early || poll(&mut fds, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
+    }
+
+    /// Where the signal will be that asks for the end first; all of them once this is dropped.
+    pub(super) fn signal(&self) -> Arc<OnceLock<Signal>> {
+        Arc::clone(&self.signal)
     }
 
     /// What has been asked for since this was called last.
     pub(super) fn demand(&mut self) -> Option<Demand> {
         let now = Instant::now();
         if let Some(interrupt) = self.interrupts.take() {
+            let _ = self.signal.set(interrupt.signal);
             if self.early {
                 return Some(Demand::Send(Signal::KILL));
             }
@@ -74,6 +85,14 @@ impl Ending {
     fn begin(&mut self, now: Instant) {
         self.early = true;
         self.kill_at = now.checked_add(GRACE);
+    }
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        if let Some(interrupt) = self.interrupts.take() {
+            let _ = self.signal.set(interrupt.signal);
+        }
     }
 }
 

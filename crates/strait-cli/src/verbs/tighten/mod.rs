@@ -2,17 +2,17 @@
 //! ten seconds what came of it.
 
 mod report;
+mod stdin;
 
-use std::fs::File;
-use std::io::{self, IsTerminal, Seek};
-use std::os::fd::AsFd;
-use std::path::Path;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, anyhow};
+use rustix::process::Signal;
 use strait_abi::{Arch, Syscall};
 use strait_bpf::Action;
-use strait_kernel::command::Command;
 use strait_kernel::seccomp::LoadOptions;
 use strait_policy::baseline;
 use strait_policy::recording::{Call, Exit};
@@ -20,6 +20,7 @@ use strait_policy::{GenerateOptions, Policy, Recording, Rules, Summary, generate
 use strait_runtime::launch::{Enforcement, Verified};
 use strait_runtime::record::{Choice, Ready, Recorder, Request, Target};
 
+use self::stdin::{Feed, Stdin};
 use super::record as recorder;
 use crate::args::{Tighten, TightenEngine};
 use crate::failure::Failure;
@@ -37,7 +38,12 @@ struct Tightened<'a> {
     /// How many instructions the program has that was loaded, or would be.
     instructions: usize,
     confined: Confined,
-    stdin: Stdin,
+    /// The command line that records more runs than this one did.
+    more_runs: String,
+    /// What the confined run was not given of standard input.
+    stdin_gap: Option<String>,
+    /// The signal that has ended the last run early.
+    interrupted_by: Option<Signal>,
 }
 
 /// What came of the second run.
@@ -72,23 +78,21 @@ struct Denial {
 
 /// Does all of it. The exit status says whether the confined run behaved as the first.
 pub fn run(args: &Tighten) -> Result<ExitCode, Failure> {
-    for path in args.output.iter().chain(&args.recording) {
+    let stdout = takes_stdout(args).then_some(Path::new("-"));
+    let files = args.output.iter().chain(&args.recording).map(PathBuf::as_path);
+    for path in files.chain(stdout) {
         output::check(path).map_err(Failure::bad_input)?;
     }
     if args.output.is_some() && args.output == args.recording {
         let error = anyhow!("the policy and the recording cannot be the same file");
         return Err(Failure::bad_input(error));
     }
-    let stdin = Stdin::of_this_process();
-    let first = recorder::command(&args.command)?;
-    let second = recorder::command(&args.command)?;
-
-    let mut recorder = Recorder::new();
-    let mut recordings = vec![record(args, &mut recorder, first, None)?.0];
+    let runs = u16::from(args.runs) + u16::from(!args.once);
+    let mut runner =
+        Runner { args, recorder: Recorder::new(), stdin: Stdin::of_this_process(runs) };
+    let mut recordings = vec![runner.record(None)?.0];
     while recordings.len() < usize::from(args.runs) && !interrupted(&recordings) {
-        stdin.rewind();
-        let again = recorder::command(&args.command)?;
-        recordings.push(record(args, &mut recorder, again, None)?.0);
+        recordings.push(runner.record(None)?.0);
     }
     let recording = &recordings[0];
     if let Some(path) = &args.recording {
@@ -111,13 +115,14 @@ pub fn run(args: &Tighten) -> Result<ExitCode, Failure> {
     } else if args.once {
         Confined::NotAskedFor
     } else {
-        stdin.rewind();
-        confined(args, &mut recorder, second, &enforcement, &rules, &recordings)?
+        confined(&mut runner, &enforcement, &rules, &recordings)?
     };
     let tightened = Tightened {
         command: recording.command().to_vec(),
         recording,
-        stdin,
+        more_runs: more_runs(args),
+        stdin_gap: runner.stdin.gap(),
+        interrupted_by: runner.recorder.interrupted_by(),
         summaries: summaries(&policy, &rules),
         policy: &policy,
         file: to_file,
@@ -136,24 +141,40 @@ pub fn run(args: &Tighten) -> Result<ExitCode, Failure> {
     Ok(ExitCode::from(tightened.status()))
 }
 
-/// Runs the command and records it, confined if there is an enforcement.
-fn record(
-    args: &Tighten,
-    recorder: &mut Recorder,
-    command: Command,
-    enforcement: Option<&Enforcement>,
-) -> Result<(Recording, Option<Verified>), Failure> {
-    let command = recorder::apart(command, takes_stdout(args))?;
-    let request = Request {
-        target: Target::Command { command: &command, enforcement },
-        engine: choice(args.engine),
-        duration: None,
-        ready: Ready::default(),
-    };
-    let running = recorder.start(&request).map_err(recorder::failure)?;
-    let verified = running.verified().cloned();
-    let recording = recorder.wait(running).map_err(recorder::failure)?;
-    Ok((recording, verified))
+/// What runs the command, again and again.
+struct Runner<'a> {
+    args: &'a Tighten,
+    recorder: Recorder,
+    stdin: Stdin,
+}
+
+impl Runner<'_> {
+    /// Runs the command and records it, confined if there is an enforcement.
+    fn record(
+        &mut self,
+        enforcement: Option<&Enforcement>,
+    ) -> Result<(Recording, Option<Verified>), Failure> {
+        let command = recorder::command(&self.args.command)?;
+        let command = recorder::apart(command, takes_stdout(self.args))?;
+        let no_input = "standard input cannot be given to the command";
+        let (command, feed) =
+            self.stdin.connect(command).context(no_input).map_err(Failure::refused)?;
+        let request = Request {
+            target: Target::Command { command: &command, enforcement },
+            engine: choice(self.args.engine),
+            duration: None,
+            ready: Ready::default(),
+        };
+        let running = self.recorder.start(&request).map_err(recorder::failure)?;
+        // Our copy of its end of the pipe: with it, nobody would see that the command has closed it.
+        drop(command);
+        let feeding =
+            feed.map(Feed::start).transpose().context(no_input).map_err(Failure::refused)?;
+        let verified = running.verified().cloned();
+        let recording = self.recorder.wait(running).map_err(recorder::failure)?;
+        self.stdin.take_back(feeding);
+        Ok((recording, verified))
+    }
 }
 
 fn choice(engine: TightenEngine) -> Choice {
@@ -171,48 +192,43 @@ fn takes_stdout(args: &Tighten) -> bool {
     args.json || args.output.as_deref().is_none_or(|path| path == Path::new("-"))
 }
 
+/// The command line that records the command more often than these arguments do, for a shell.
+fn more_runs(args: &Tighten) -> String {
+    let runs = args.runs.saturating_mul(2).saturating_add(1);
+    let mut words = vec!["strait".to_owned(), "tighten".to_owned(), format!("--runs {runs}")];
+    for (option, path) in [("-o", &args.output), ("--recording", &args.recording)] {
+        if let Some(path) = path {
+            words.extend([option.to_owned(), quoted(path.as_os_str())]);
+        }
+    }
+    words.push("--".to_owned());
+    words.extend(args.command.iter().map(|word| quoted(word)));
+    words.join(" ")
+}
+
+/// A word as a shell takes it for one.
+fn quoted(word: &OsStr) -> String {
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"_./:=@%+,-".contains(byte);
+    let bytes = word.as_bytes();
+    match word.to_str() {
+        Some(word) if !bytes.is_empty() && bytes.iter().all(plain) => word.to_owned(),
+        Some(word) if !word.contains(char::is_control) => {
+            format!("'{}'", word.replace('\'', r"'\''"))
+        }
+        // $'…' of bash, zsh and POSIX since 2024.
+        _ => {
+            let escaped = bytes.iter().map(|&byte| match byte {
+                b'\'' | b'\\' => format!("\\{}", char::from(byte)),
+                b' '..=b'~' => char::from(byte).to_string(),
+                _ => format!("\\x{byte:02x}"),
+            });
+            format!("$'{}'", escaped.collect::<String>())
+        }
+    }
+}
+
 fn interrupted(recordings: &[Recording]) -> bool {
     recordings.iter().any(|recording| recording.completeness().interrupted)
-}
-
-/// What every run of the command reads from.
-enum Stdin {
-    /// A file: each run reads it from where the first began.
-    File(File, u64),
-    /// A terminal or the null device, which every run can read.
-    Shared,
-    /// A pipe or socket: what one run has read, the next does not get.
-    ReadOnce,
-}
-
-impl Stdin {
-    fn of_this_process() -> Stdin {
-        let stdin = io::stdin();
-        if stdin.is_terminal() {
-            return Stdin::Shared;
-        }
-        let Ok(mut file) = stdin.as_fd().try_clone_to_owned().map(File::from) else {
-            return Stdin::Shared; // closed: there is nothing to read
-        };
-        use std::os::unix::fs::FileTypeExt;
-        match file.metadata().map(|metadata| metadata.file_type()) {
-            Ok(kind) if kind.is_file() => match file.stream_position() {
-                Ok(start) => Stdin::File(file, start),
-                Err(_) => Stdin::ReadOnce,
-            },
-            Ok(kind) if kind.is_char_device() => Stdin::Shared,
-            _ => Stdin::ReadOnce,
-        }
-    }
-
-    /// Gives the next run what the first had, where that can be done.
-    fn rewind(&self) {
-        if let Stdin::File(file, start) = self {
-            let mut file = file;
-            // A file that told its position can be set back to it.
-            let _ = file.seek(io::SeekFrom::Start(*start));
-        }
-    }
 }
 
 fn policy(args: &Tighten, recordings: &[Recording]) -> Result<Policy, Failure> {
@@ -225,15 +241,13 @@ fn policy(args: &Tighten, recordings: &[Recording]) -> Result<Policy, Failure> {
 }
 
 fn confined(
-    args: &Tighten,
-    recorder: &mut Recorder,
-    command: Command,
+    runner: &mut Runner<'_>,
     enforcement: &Enforcement,
     rules: &Rules,
     before: &[Recording],
 ) -> Result<Confined, Failure> {
     output::say("strait: running it again, confined");
-    let (recording, verified) = record(args, recorder, command, Some(enforcement))?;
+    let (recording, verified) = runner.record(Some(enforcement))?;
     let verified =
         verified.context("the confined run was not confined").map_err(Failure::refused)?;
     Ok(Confined::Ran {
@@ -289,4 +303,23 @@ fn as_before(call: &Call, action: Action, before: &[Recording]) -> bool {
 fn summaries(policy: &Policy, rules: &Rules) -> Vec<Summary> {
     let baseline = baseline::docker_default();
     policy.architectures.iter().map(|arch| Summary::new(rules, arch, &baseline)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_quoted_for_a_shell() {
+        for (word, text) in [
+            ("python3", "python3"),
+            ("", "''"),
+            ("a b; c", "'a b; c'"),
+            ("it's", r"'it'\''s'"),
+            ("a\nb'", r"$'a\x0ab\''"),
+        ] {
+            assert_eq!(quoted(OsStr::new(word)), text);
+        }
+        assert_eq!(quoted(OsStr::from_bytes(b"caf\xe9")), r"$'caf\xe9'");
+    }
 }

@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use strait_abi::{Arch, Danger, Syscall};
 use strait_policy::Summary;
@@ -11,13 +12,13 @@ use strait_policy::recording::Exit;
 use strait_runtime::launch::Verified;
 use strait_runtime::verdict::Verdict;
 
-use super::{Confined, Denial, Stdin, Tightened};
+use super::{Confined, Denial, Tightened};
 use crate::failure::REFUSED;
 
 /// How many names a line of the summary shows.
 const NAMES: usize = 12;
-/// The exit status of a program that SIGINT ended, as shells tell it.
-const INTERRUPTED: u8 = 130;
+/// What shells add to the number of the signal that has ended a program.
+const SIGNALLED: i32 = 128;
 
 impl Tightened<'_> {
     /// Whether the confined run behaved as the first: the same end, nothing denied, and nothing
@@ -40,7 +41,9 @@ impl Tightened<'_> {
     pub(super) fn status(&self) -> u8 {
         match (&self.confined, self.behaved()) {
             (Confined::Interrupted { .. } | Confined::Ran { interrupted: true, .. }, _) => {
-                INTERRUPTED
+                // Ended early without a signal there is none.
+                let signal = self.interrupted_by.map_or(0, Signal::as_raw);
+                u8::try_from(SIGNALLED + signal).unwrap_or(u8::MAX)
             }
             (_, Some(false)) => 1,
             (Confined::Ran { exit: None, .. }, _) => REFUSED,
@@ -67,12 +70,7 @@ impl Tightened<'_> {
     fn gaps(&self) -> Vec<String> {
         let mut gaps = self.recording.completeness().gaps();
         if let Confined::Ran { gaps: lost, .. } = &self.confined {
-            if matches!(self.stdin, Stdin::ReadOnce) {
-                gaps.push(
-                    "the confined run got of standard input only what the first had left of it"
-                        .to_owned(),
-                );
-            }
+            gaps.extend(self.stdin_gap.clone());
             gaps.extend(lost.iter().map(|lost| format!("confined run: lost in {lost}")));
         }
         gaps
@@ -198,6 +196,14 @@ impl Tightened<'_> {
                 &format!("denied: {} {count} times with {action}, {image}", denial.name()),
             );
         }
+        if !denials.is_empty() {
+            out.line("to do", "if runs differ by their timing, permit what more of them do:");
+            out.line("", &self.more_runs);
+            out.line(
+                "",
+                "if it must stay denied, nothing; for one call, add a rule with its reason",
+            );
+        }
         out.line("verified", &self::verified(verified));
     }
 
@@ -245,6 +251,7 @@ impl Tightened<'_> {
             "gaps": self.gaps(),
             "confined": self.confined_json(),
             "behavedAsFirst": self.behaved(),
+            "moreRuns": self.more_runs,
         })
     }
 

@@ -1,0 +1,44 @@
+//! Which standard streams this process was started with.
+//!
+//! Rust's runtime opens /dev/null in the place of a standard stream that is closed, so that no file
+//! gets its number by accident. After that nobody can tell any more: data would be written to
+//! nowhere, and a command would find a stream open that it was not given. So they are looked at
+//! before, by a function of the kind that the C library runs before `main`.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::command::Stream;
+
+/// By number; written once, before there are threads.
+static CLOSED: [AtomicBool; 3] = [const { AtomicBool::new(false) }; 3];
+
+/// `.init_array` holds functions that run before `main` (System V ABI, "Initialization and
+/// Termination Functions").
+// SAFETY: the section takes pointers to functions of the C ABI, which this is; the function needs
+// nothing that is set up later.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static LOOK: extern "C" fn() = look;
+
+extern "C" fn look() {
+    for (fd, closed) in (0..).zip(&CLOSED) {
+        // SAFETY: asks about a number, which need not be open.
+        let flags = unsafe { libc::fcntl(fd, libc::F_GETFD) };
+        closed.store(flags < 0, Ordering::Relaxed);
+    }
+}
+
+/// Whether a standard stream was closed when this process was started.
+pub fn was_closed(stream: Stream) -> bool {
+    let index = match stream {
+        Stream::Stdin => 0,
+        Stream::Stdout => 1,
+        Stream::Stderr => 2,
+    };
+    CLOSED[index].load(Ordering::Relaxed)
+}
+
+/// The same, by descriptor.
+pub(crate) fn all_closed() -> [bool; 3] {
+    CLOSED.each_ref().map(|closed| closed.load(Ordering::Relaxed))
+}
