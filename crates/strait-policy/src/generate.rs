@@ -19,7 +19,7 @@ use crate::narrow::{Narrowed, Narrowing, narrowed, narrowed_unseen, text};
 use crate::policy::{
     Architectures, Declared, Necessity, Numbers, Observed, Policy, RecordingSource, Rule, Unknown,
 };
-use crate::principle::{PROBED, STARTS_TASKS, SWAPPED, UNSEEN, When};
+use crate::principle::{PROBED, STARTS_TASKS, SWAPPED, UNSEEN, WAITS, When};
 use crate::recording::{Call, Observation, Outcomes, Phase, Recording, Runtime};
 
 /// What a person can decide about a generated policy.
@@ -179,8 +179,8 @@ struct Seen {
     numbers: BTreeMap<Arch, Numbers>,
     /// What came in as x32 is no more than numbers that answered ENOSYS.
     x32_is_closed: bool,
-    /// Whether a program with Go's runtime made calls.
-    go: bool,
+    /// The language runtimes of the programs that made calls.
+    runtimes: BTreeSet<Runtime>,
 }
 
 impl Seen {
@@ -226,7 +226,7 @@ impl Seen {
             observed.arch.insert(arch);
             observed.count = Some(observed.count.unwrap_or(0).saturating_add(count));
             let image = &recording.images()[call.image];
-            self.go |= image.runtime == Some(Runtime::Go);
+            self.runtimes.extend(image.runtime);
             if !observed.images.contains(&image.path) {
                 observed.images.push(image.path.clone());
             }
@@ -254,16 +254,18 @@ impl Seen {
             if !options.exact {
                 allow_swapped(&mut answers, arch, options.arguments);
             }
-            let starts_tasks = STARTS_TASKS.iter().any(|name| {
-                let call = Syscall::from_name(name);
-                call.is_some_and(|call| self.observations.contains_key(&(call, arch)))
-            });
+            let made = |names: &[&str]| {
+                let mut calls = names.iter().filter_map(|name| Syscall::from_name(name));
+                calls.any(|call| self.observations.contains_key(&(call, arch)))
+            };
+            let (starts_tasks, waits) = (made(STARTS_TASKS), made(WAITS));
             for &(name, when, reason) in UNSEEN {
                 let applies = used
                     && match when {
                         When::Always => true,
                         When::Tasks => starts_tasks,
-                        When::Go => self.go,
+                        When::Go => self.runtimes.contains(&Runtime::Go),
+                        When::PythonChildren => waits && self.runtimes.contains(&Runtime::Python),
                     };
                 if let Some(call) = on_arch(name, arch).filter(|_| applies) {
                     allow(&mut answers, (call, arch), reason);
@@ -557,6 +559,22 @@ mod tests {
         };
         assert_eq!(decide_name(&of(Some(Runtime::Go)), "tgkill"), Action::Allow);
         assert_eq!(decide_name(&of(None), "tgkill"), Action::Errno(EPERM));
+    }
+
+    #[test]
+    fn python_that_waits_for_processes_may_end_them() {
+        let of = |runtime, name| {
+            let mut recording = Recording::builder(engine(), "6.18.44");
+            let image = Image { runtime, ..Image::from("/bin/x") };
+            let nr = call(name).number(Arch::X86_64).unwrap();
+            recording.call(image, Arch::X86_64, nr, &outcomes(None));
+            let policy = generate(&[recording.build()], &GenerateOptions::default()).unwrap();
+            decide_name(&policy, "kill")
+        };
+        assert_eq!(of(Some(Runtime::Python), "wait4"), Action::Allow);
+        assert_eq!(of(Some(Runtime::Python), "read"), Action::Errno(EPERM));
+        assert_eq!(of(Some(Runtime::Go), "wait4"), Action::Errno(EPERM));
+        assert_eq!(of(None, "wait4"), Action::Errno(EPERM));
     }
 
     #[test]

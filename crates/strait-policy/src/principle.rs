@@ -12,6 +12,9 @@ pub(crate) enum When {
     /// For workloads with Go's runtime in them (sources: `src/runtime/os_linux.go`,
     /// `netpoll_epoll.go` and `signal_unix.go` of the Go project).
     Go,
+    /// For workloads with CPython in them that wait for processes (sources: `Lib/subprocess.py`,
+    /// `Lib/multiprocessing/pool.py`, `popen_fork.py` and `resource_tracker.py` of CPython).
+    PythonChildren,
 }
 
 /// Calls that a second run may need though the first did not show them, because the kernel, the
@@ -53,7 +56,18 @@ pub(crate) const UNSEEN: &[(&str, When, &str)] = &[
     ("sigaltstack", When::Go, "a new thread sets up its signal stack"),
     ("rt_sigprocmask", When::Go, "a new thread sets up its signal mask"),
     ("munmap", When::Tasks, "thread stacks are unmapped when their cache is full"),
+    (
+        "kill",
+        When::PythonChildren,
+        "a pool's worker, or a child out of time, is ended if it has not ended by itself",
+    ),
+    ("clock_nanosleep", When::PythonChildren, "a child that has not ended yet is waited for"),
+    ("select", When::PythonChildren, "a child that has not ended yet is waited for"),
+    ("pselect6", When::PythonChildren, "a child that has not ended yet is waited for"),
 ];
+
+/// Calls that wait for a process.
+pub(crate) const WAITS: &[&str] = &["wait4", "waitid", "waitpid"];
 
 /// Calls that start a task.
 pub(crate) const STARTS_TASKS: &[&str] = &["clone", "clone3", "fork", "vfork"];

@@ -96,6 +96,8 @@ pub struct Image {
 pub enum Runtime {
     /// Go's: its scheduler, network poller and garbage collector.
     Go,
+    /// CPython's: `subprocess` and `multiprocessing`, as far as they wait for processes.
+    Python,
 }
 
 impl<T: Into<String>> From<T> for Image {

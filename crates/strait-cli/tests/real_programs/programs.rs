@@ -87,6 +87,22 @@ if __name__ == '__main__':
     }
 }
 
+/// Whether a worker has ended by itself when the pool is left is a race.
+#[test]
+fn python_pool_that_ends_its_workers() {
+    if have("python_pool_that_ends_its_workers", &["python3"]) {
+        let script = "
+import multiprocessing
+if __name__ == '__main__':
+    for _ in range(3):
+        with multiprocessing.Pool(3) as pool:
+            assert pool.map(abs, range(-50, 0)) == list(range(50, 0, -1))";
+        let bench = Bench::new();
+        let path = bench.write("pool.py", script);
+        bench.tighten_holds(&["python3", &path]);
+    }
+}
+
 #[test]
 fn git_init_commit_clone() {
     if have("git_init_commit_clone", &["git"]) {
@@ -152,13 +168,25 @@ _start: mov $20, %eax; int $0x80; mov $4, %eax; mov $1, %ebx; mov $text, %ecx; m
 int $0x80; mov $1, %eax; mov $7, %ebx; int $0x80
 text: .ascii \"hello\\n\"\n",
     );
-    let (object, program) = (bench.path("hello.o"), bench.path("hello"));
-    for command in [
-        vec!["as", "--32", "-o", &object, &source],
-        vec!["ld", "-m", "elf_i386", "-o", &program, &object],
-    ] {
-        assert!(Command::new(command[0]).args(&command[1..]).status().unwrap().success());
-    }
+    // By the number that it is given, and with the errno for its status.
+    let probe = bench.write(
+        "probe.s",
+        ".globl _start
+_start: mov 8(%esp), %esi; movzbl (%esi), %eax; sub $48, %eax; int $0x80
+neg %eax; mov %eax, %ebx; mov $1, %eax; int $0x80
+",
+    );
+    let assembled = |source: &str| {
+        let (object, program) = (format!("{source}.o"), format!("{source}.bin"));
+        for command in [
+            ["as", "--32", "-o", &object, source].as_slice(),
+            &["ld", "-m", "elf_i386", "-o", &program, &object],
+        ] {
+            assert!(Command::new(command[0]).args(&command[1..]).status().unwrap().success());
+        }
+        program
+    };
+    let (program, probe) = (assembled(&source), assembled(&probe));
     if Command::new(&program).output().map(|output| output.status.code()).ok() != Some(Some(7)) {
         return skip(name, "this kernel runs no 32-bit programs");
     }
@@ -166,6 +194,13 @@ text: .ascii \"hello\\n\"\n",
     tightened.assert_holds();
     assert_eq!(tightened.json["confined"]["exit"], json!({"status": 7}));
     assert_eq!(tightened.json["policy"]["architectures"], json!(["i386"]));
+    // Number 4, write, was recorded and is made: EBADF, as descriptor 0 is open for reading only. 6,
+    // close, was not, and is denied.
+    for (nr, status) in [("4", 9), ("6", 1)] {
+        let policy = tightened.policy.to_str().unwrap();
+        let output = bench.strait(&["run", "-p", policy, "--", &probe, nr]).output().unwrap();
+        assert_eq!(output.status.code(), Some(status), "{nr}: {}", crate::bench::show(&output));
+    }
 }
 
 #[test]
@@ -196,6 +231,37 @@ os.sched_getaffinity(0)";
         let allowed = tightened.allowed();
         assert!(allowed.contains(&"getpgid".to_owned()), "the daemon was not recorded");
     }
+}
+
+/// Probes that fail: x32, io_uring set up with nothing, numbers that are no calls. They fail alike
+/// when confined, and open nothing.
+#[test]
+fn probes_that_fail() {
+    if !have("probes_that_fail", &["python3"]) {
+        return;
+    }
+    let script = "
+import ctypes, sys
+libc = ctypes.CDLL(None, use_errno=True)
+errnos = []
+for nr in [0x40000000 | 39, -5, -1, 400, 100000, 425]:
+    ctypes.set_errno(0)
+    result = libc.syscall(ctypes.c_long(nr), 0, 0, 0, 0)
+    errnos.append(ctypes.get_errno() if result == -1 else 0)
+print(errnos)
+open(sys.argv[1], 'a').write(repr(errnos) + '\\n')";
+    let bench = Bench::new();
+    let log = bench.path("log");
+    let tightened = bench.tighten(&["python3", "-c", script, &log]);
+    let runs = std::fs::read_to_string(log).unwrap();
+    let runs: Vec<&str> = runs.lines().collect();
+    assert_eq!(runs[0], runs[1]);
+    if !runs[0].starts_with("[38, 38, 38, 38, 38,") {
+        return skip("probes_that_fail", &format!("this kernel answers {}", runs[0]));
+    }
+    tightened.assert_holds();
+    assert_eq!(tightened.json["policy"]["architectures"], json!(["x86_64"]));
+    assert!(!tightened.allowed().contains(&"io_uring_setup".to_owned()));
 }
 
 #[test]

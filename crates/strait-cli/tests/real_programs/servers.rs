@@ -88,6 +88,7 @@ for i in $(seq 40); do
 done
 pid=$(cat {dir}/nginx.pid)
 kill -QUIT $pid
+sleep 0.01 # so that every run has a sleep, however fast the server is
 while kill -0 $pid 2>/dev/null; do sleep 0.05; done"
         ),
     )
@@ -105,12 +106,14 @@ pub fn redis(bench: &Bench) -> String {
 redis-cli -p {port} ping >/dev/null 2>&1 || true
 redis-server --port {port} --bind 127.0.0.1 --dir {dir} --daemonize yes \
   --pidfile {dir}/redis.pid --logfile {dir}/redis.log --save 3600 1 >/dev/null
+sleep 0.01 # so that every run has a sleep, however fast the server is
 until redis-cli -p {port} ping >/dev/null 2>&1; do sleep 0.05; done
 redis-cli -p {port} set name strait >/dev/null
 test \"$(redis-cli -p {port} get name)\" = strait
 redis-benchmark -p {port} -q -n 2000 -c 20 -t set,get,lpush,lrange >/dev/null
 pid=$(cat {dir}/redis.pid)
 redis-cli -p {port} shutdown save
+sleep 0.01
 while kill -0 $pid 2>/dev/null; do sleep 0.05; done"
         ),
     )

@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use object::read::ReadCache;
-use object::{Architecture, Object, ObjectSection};
+use object::{Architecture, Object, ObjectSection, ObjectSymbol};
 use strait_abi::Arch;
 use strait_kernel::ebpf::FileId;
 use strait_policy::recording::{Image, Runtime};
@@ -15,6 +15,10 @@ use strait_policy::recording::{Image, Runtime};
 /// The section with the build id that Go's linker writes into every ELF file
 /// (`cmd/link/internal/ld/elf.go`); it stays in stripped files.
 const GO_BUILD_ID: &str = ".note.go.buildid";
+
+/// The entry of CPython's interpreter, which a `python3` has in itself or takes from `libpython3`
+/// (`Programs/python.c`); what embeds the interpreter otherwise is not told by it.
+const PYTHON_MAIN: &str = "Py_BytesMain";
 
 /// Adds what the file tells that was run as `path`; nothing where it is gone or no program.
 ///
@@ -25,8 +29,7 @@ pub(super) fn look_into(path: &Path, id: Option<&FileId>, image: &mut Image) {
     let cache = ReadCache::new(file);
     let Ok(file) = object::File::parse(&cache) else { return };
     image.arch = arch(&file);
-    image.runtime =
-        file.sections().any(|section| section.name() == Ok(GO_BUILD_ID)).then_some(Runtime::Go);
+    image.runtime = runtime(&file);
     image.build_id = file.build_id().ok().flatten().map(|id| {
         id.iter().fold(String::new(), |mut text, byte| {
             // Writing to a string does not fail.
@@ -46,6 +49,14 @@ fn open(path: &Path, id: Option<&FileId>) -> Option<File> {
     let there = PathBuf::from(format!("/proc/{}/root", id.process));
     let seen_there = path.strip_prefix("/").map(|path| there.join(path));
     open(path).filter(is_the_one).or_else(|| open(&seen_there.ok()?).filter(is_the_one))
+}
+
+fn runtime<'a>(file: &object::File<'a, &'a ReadCache<File>>) -> Option<Runtime> {
+    if file.sections().any(|section| section.name() == Ok(GO_BUILD_ID)) {
+        return Some(Runtime::Go);
+    }
+    let python = file.dynamic_symbols().any(|symbol| symbol.name() == Ok(PYTHON_MAIN));
+    python.then_some(Runtime::Python)
 }
 
 fn arch<'a>(file: &object::File<'a, &'a ReadCache<File>>) -> Option<Arch> {
@@ -97,13 +108,19 @@ mod tests {
     }
 
     #[test]
-    fn a_go_program_is_told_from_others() {
+    fn a_runtime_is_told_from_others() {
         assert_eq!(of("/bin/true", None).runtime, None);
+        let python = Path::new("/usr/bin/python3");
+        if python.exists() {
+            assert_eq!(of("/usr/bin/python3", None).runtime, Some(Runtime::Python));
+        } else {
+            strait_testkit::skip("a_runtime_is_told_from_others", "python3 is not installed");
+        }
         let fzf = Path::new("/usr/bin/fzf");
         if fzf.exists() {
             assert_eq!(of("/usr/bin/fzf", None).runtime, Some(Runtime::Go));
         } else {
-            strait_testkit::skip("a_go_program_is_told_from_others", "fzf is not installed");
+            strait_testkit::skip("a_runtime_is_told_from_others", "fzf is not installed");
         }
     }
 }
