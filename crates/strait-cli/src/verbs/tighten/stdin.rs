@@ -228,7 +228,7 @@ impl Kept {
 /// A file without a name: in the folder for temporary files, or else in memory.
 fn unnamed() -> io::Result<File> {
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-    let file = rustix::fs::open(&std::env::temp_dir(), flags, Mode::RUSR | Mode::WUSR)
+    let file = rustix::fs::open(std::env::temp_dir(), flags, Mode::RUSR | Mode::WUSR)
         .or_else(|_| memfd_create("strait-stdin", MemfdFlags::CLOEXEC))?;
     Ok(file.into())
 }
