@@ -118,8 +118,6 @@ fn a_recorder_forgets_what_it_has_recorded() {
             (victim::caller(), &["table", "7", "threads", "8", "20", "odd", "2"][..]),
             ("/bin/ls".into(), &["-la", "/"]),
             ("/bin/sh".into(), &["-c", "ls /nonexistent; kill -9 $$"]),
-            ("/bin/ls".into(), &["-la", "/"]),
-            (victim::caller(), &["spawn", "table,2,threads,2,2"]),
         ] {
             let (output, theirs) =
                 rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
@@ -383,7 +381,8 @@ fn a_killed_recorder_leaves_the_workload_running() {
 fn programs_of(pid: Pid) -> Vec<u32> {
     let mut programs = Vec::new();
     for entry in fs::read_dir(format!("/proc/{}/fdinfo", pid.as_raw_nonzero())).unwrap() {
-        let text = fs::read_to_string(entry.unwrap().path()).unwrap();
+        // One that is closed meanwhile is none of a program.
+        let text = fs::read_to_string(entry.unwrap().path()).unwrap_or_default();
         let id = text.lines().find_map(|line| line.strip_prefix("prog_id:"));
         programs.extend(id.map(|id| id.trim().parse::<u32>().unwrap()));
     }
