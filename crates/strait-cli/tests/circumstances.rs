@@ -181,10 +181,11 @@ fn start(dir: &TempDir, args: &[&str]) -> Child {
         .unwrap();
     // Bounded, so that a failure ends the test; how long it takes says nothing.
     let end = Instant::now() + Duration::from_secs(60);
-    while !dir.path().join("mark").exists() && Instant::now() < end {
+    let started = || fs::read(dir.path().join("mark")).is_ok_and(|mark| !mark.is_empty());
+    while !started() && Instant::now() < end {
         std::thread::sleep(Duration::from_millis(10));
     }
-    assert!(dir.path().join("mark").exists(), "the command did not start");
+    assert!(started(), "the command did not start");
     child
 }
 
