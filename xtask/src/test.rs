@@ -37,6 +37,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("sqlite3", "/usr/bin/sqlite3"),
     ("strace", "/usr/bin/strace"),
     ("systemd", "/lib/systemd/systemd"),
+    ("valgrind", "/usr/bin/valgrind"),
     ("util-linux", "/usr/bin/setpriv"),
     ("z3", "/usr/bin/z3"),
 ];

@@ -52,6 +52,8 @@ pub enum Verb {
     Merge(Merge),
     /// Tell what a policy would have denied of what was recorded
     Replay(Replay),
+    /// Say how much attack surface a policy leaves, in hundredths of Docker's default profile
+    Score(Score),
     /// List the named sets of calls, or show one with why each call is in it
     Sets(Sets),
     /// Print the JSON Schema of policies, for editors
@@ -262,6 +264,19 @@ pub struct Replay {
     #[arg(required = true, value_name = "REC", value_hint = ValueHint::FilePath)]
     pub recordings: Vec<PathBuf>,
     /// Print the result as JSON
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub profile: Profile,
+}
+
+/// `strait score`.
+#[derive(Debug, Args)]
+pub struct Score {
+    /// The policy (`-`: standard input)
+    #[arg(value_name = "POLICY", value_hint = ValueHint::FilePath)]
+    pub policy: PathBuf,
+    /// Print it as JSON, with every part
     #[arg(long)]
     pub json: bool,
     #[command(flatten)]

@@ -34,6 +34,7 @@ fn main() -> ExitCode {
         Verb::Diff(args) => verbs::diff::run(&args),
         Verb::Merge(args) => verbs::merge::run(&args),
         Verb::Replay(args) => verbs::replay::run(&args),
+        Verb::Score(args) => verbs::score::run(&args),
         Verb::Sets(args) => verbs::sets::run(&args),
         Verb::Schema => verbs::sets::schema(),
         Verb::Convert(args) => verbs::convert::run(&args),

@@ -187,6 +187,48 @@ fn sarif_has_the_structure_of_its_schema() {
     assert_eq!(physical["region"]["endColumn"], 37);
 }
 
+/// How many instructions `strait check` executes on a file, or none where that cannot be counted.
+fn instructions(dir: &TempDir, file: &str) -> Option<u64> {
+    let output = Command::new("valgrind")
+        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
+        .arg(env!("CARGO_BIN_EXE_strait"))
+        .args(["check", "--format", "json", file])
+        .current_dir(dir.path())
+        .output()
+        .ok()?;
+    let text = String::from_utf8_lossy(&output.stderr);
+    let collected = text.lines().find_map(|line| line.split_once("Collected : "))?.1;
+    collected.trim().parse().ok()
+}
+
+/// Names that are none, all on one line, are the worst for whoever looks for what is meant and
+/// counts columns.
+#[test]
+fn four_times_the_names_take_at_most_four_times_the_instructions() {
+    let profile = |count: usize| {
+        let names: Vec<String> = (0..count).map(|at| format!("\"call_{at}\"")).collect();
+        format!(
+            "{{\"defaultAction\": \"SCMP_ACT_ERRNO\", \"syscalls\": [{{\"names\": [{}], \"action\": \
+             \"SCMP_ACT_ALLOW\"}}]}}",
+            names.join(", ")
+        )
+    };
+    if strait_testkit::effort(1) < 2 {
+        strait_testkit::skip("instructions of check", "counting takes a minute: STRAIT_EFFORT=2");
+        return;
+    }
+    let none = profile(0);
+    let (few, many) = (profile(500), profile(2_000));
+    let dir = files(&[("none.json", &none), ("few.json", &few), ("many.json", &many)]);
+    let counts = ["none.json", "few.json", "many.json"].map(|file| instructions(&dir, file));
+    let [Some(none), Some(few), Some(many)] = counts else {
+        strait_testkit::skip("instructions of check", "valgrind's callgrind does not count here");
+        return;
+    };
+    let (few, many) = (few - none, many - none);
+    assert!(many < few * 5, "{few}, then {many}, besides {none}");
+}
+
 #[test]
 fn every_code_has_a_page() {
     let dir = TempDir::new().unwrap();

@@ -163,6 +163,26 @@ fn what_any_policy_lets_pass_the_merged_one_does() {
 }
 
 #[test]
+fn a_score_says_what_is_open_and_what_it_is_made_of() {
+    let dir = folder();
+    let score =
+        |file: &str| json(&strait(&dir, &["score", file, "--json"]))["score"].as_f64().unwrap();
+    assert!(0.0 < score("a.yaml") && score("a.yaml") < score("b.yaml"));
+    assert!(score("b.yaml") < score("c.yaml"), "mount is more than openat");
+    let text = stdout(&strait(&dir, &["score", "c.yaml"]));
+    assert!(
+        text.contains("c.yaml: less is better") && text.contains("closed by default"),
+        "{text}"
+    );
+    assert!(text.contains("mount") && text.contains("changes what paths lead to"), "{text}");
+    let data = json(&strait(&dir, &["score", "c.yaml", "--json"]));
+    let points: f64 =
+        data["parts"].as_array().unwrap().iter().map(|part| part["points"].as_f64().unwrap()).sum();
+    assert!((points - data["points"].as_f64().unwrap()).abs() < 1e-9, "the parts are the whole");
+    assert_eq!(strait(&dir, &["score", "missing"]).status.code(), Some(2));
+}
+
+#[test]
 fn a_replay_names_what_would_be_denied_and_what_comes_of_it() {
     let dir = folder();
     let trace = "openat(AT_FDCWD, \"/x\", O_RDONLY|O_CLOEXEC) = 3\n\

@@ -34,6 +34,7 @@ mod replay;
 pub mod rules;
 mod satisfy;
 mod schema;
+pub mod score;
 pub mod sets;
 mod signature;
 mod stack;

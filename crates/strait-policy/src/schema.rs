@@ -172,3 +172,77 @@ fn text(description: &str) -> Value {
 fn text_map() -> Value {
     json!({"type": "object", "additionalProperties": {"type": "string"}})
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::Policy;
+    use crate::text::asked;
+
+    /// Every mapping that a policy can have, each once at least.
+    const WHOLE: &str = "
+apiVersion: strait.dev/v1alpha1
+kind: SyscallPolicy
+metadata: {name: x}
+spec:
+  identity: {name: sa}
+  architectures: [x86_64]
+  default: allow
+  unknown: {after: '6.18', action: allow}
+  exec: {allow: [/bin]}
+  isolation: {}
+  rules: [{syscalls: [read], action: allow}]
+  recordings: [{digest: x, engine: ebpf, kernel: 6.18.1}]
+  necessity:
+    read:
+      - {observed: {recording: x}}
+      - {reachable: {function: f}}
+      - {neededBy: {runtime: runc}}
+      - {declared: {by: me, reason: it reads}}
+";
+
+    #[test]
+    fn the_schema_has_the_fields_that_the_reader_asks_for() {
+        asked::take();
+        Policy::parse(WHOLE).unwrap();
+        let mut asked = asked::take();
+        // Known, and refused with a word of its own.
+        asked.entry("exec".to_owned()).or_default().remove("strict");
+        let schema = document();
+        let spec = &schema["properties"]["spec"];
+        let properties = &spec["properties"];
+        let necessity = &schema["$defs"]["necessity"]["properties"];
+        let published = [
+            ("the document", &schema),
+            ("metadata", &schema["properties"]["metadata"]),
+            ("spec", spec),
+            ("identity", &properties["identity"]),
+            ("unknown", &properties["unknown"]),
+            ("exec", &properties["exec"]),
+            ("isolation", &properties["isolation"]),
+            ("a rule", &schema["$defs"]["rule"]),
+            ("a recording", &properties["recordings"]["items"]),
+            ("observed", &necessity["observed"]),
+            ("reachable", &necessity["reachable"]),
+            ("neededBy", &necessity["neededBy"]),
+            ("declared", &necessity["declared"]),
+        ];
+        assert_eq!(
+            asked.keys().map(String::as_str).collect::<BTreeSet<_>>(),
+            published.iter().map(|(name, _)| *name).collect(),
+            "every mapping is held to the reader"
+        );
+        for (name, object) in published {
+            let fields: BTreeSet<&str> =
+                object["properties"].as_object().unwrap().keys().map(String::as_str).collect();
+            assert_eq!(asked[name], fields, "{name}");
+            assert_eq!(object["additionalProperties"], false, "{name}");
+            // What must be there must be there, and nothing else.
+            for field in object["required"].as_array().unwrap() {
+                assert!(fields.contains(field.as_str().unwrap()), "{name}: {field}");
+            }
+        }
+    }
+}

@@ -1,6 +1,10 @@
 //! What the fuzz targets do with their input; they are glue over this, and so is the test that
 //! replays their corpora.
 
+mod text;
+
+pub use text::{document, policy, recording, when};
+
 use strait_bpf::{Budget, ByteOrder, Decision, FileError, Insn, Op, Program};
 
 use crate::generate::{Calls, Rng};

@@ -1,5 +1,6 @@
 //! Victims, generators and oracles for the tests of Strait.
 
+pub mod allocation;
 pub mod cases;
 mod effort;
 pub mod fuzz;

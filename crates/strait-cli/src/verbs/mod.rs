@@ -18,6 +18,7 @@ pub mod record;
 pub mod replay;
 pub mod report;
 pub mod run;
+pub mod score;
 pub mod sets;
 pub mod tighten;
 pub mod verify;

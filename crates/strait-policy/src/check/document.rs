@@ -3,17 +3,17 @@
 //! A policy of Strait is read or refused as a whole. A foreign profile has mistakes that its own
 //! tools pass over, and those can only be seen in its text.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use strait_abi::{Arch, Syscall};
 
 use super::name::hint;
-use super::place::{Places, field, items, located};
+use super::place::{Places, field, items};
 use super::{Code, Finding, Nature, Severity, Subject, check_as};
 use crate::LowerError;
 use crate::format::{Format, FormatError, Imported};
 use crate::policy::{Date, Policy};
-use crate::text::{self, Node, Place, Problem, Span, Value};
+use crate::text::{self, MAX_HINTS, Node, Place, Problem, Span, Value, located};
 
 /// A finding, and where in the document it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,7 +60,7 @@ pub fn check_document(
         Format::Oci | Format::Seccompiler => text::read_json(text).ok(),
         _ => None,
     };
-    let mut document = Document { text, arch, placed: Vec::new(), found: Vec::new() };
+    let mut document = Document { text, arch, hints: 0, placed: Vec::new(), found: Vec::new() };
     match read {
         Err(error) => document.unreadable(error, format, tree.as_ref()),
         Ok(imported) => document.read(imported, format, tree.as_ref(), today)?,
@@ -97,6 +97,8 @@ impl Places {
 struct Document<'a> {
     text: &'a str,
     arch: Arch,
+    /// How many unknown names were looked up.
+    hints: usize,
     /// Findings whose lines and columns are not counted yet.
     placed: Vec<(Span, Finding)>,
     found: Vec<Located>,
@@ -105,6 +107,19 @@ struct Document<'a> {
 impl Document<'_> {
     fn find(&mut self, span: Span, finding: Finding) {
         self.placed.push((span, finding));
+    }
+
+    fn unknown_call(&mut self, span: Span, name: &str) {
+        let finding = if Syscall::exists_elsewhere(name) {
+            let message = format!("`{name}` is a call of architectures that are not known here");
+            Finding::new(Code::NoSuchCall, Subject::Policy, message)
+        } else {
+            let message = format!("there is no system call `{name}`");
+            let finding = Finding::new(Code::UnknownCall, Subject::Policy, message);
+            self.hints += 1;
+            if self.hints <= MAX_HINTS { finding.help(hint(name, self.arch)) } else { finding }
+        };
+        self.find(span, finding);
     }
 
     /// Why it could not be read; of unknown names every one, and not only the first.
@@ -141,7 +156,7 @@ impl Document<'_> {
         }
         for (span, name) in names {
             if Syscall::from_name(name).is_none() {
-                self.find(span, unknown_call(name, self.arch));
+                self.unknown_call(span, name);
             }
         }
     }
@@ -184,12 +199,10 @@ impl Document<'_> {
                 self.found.push(Located { finding, place });
             }
         }
+        let said: BTreeSet<usize> =
+            self.placed.iter().map(|(span, _)| span.range(self.text).start).collect();
         for note in &imported.notes {
-            let said = |(span, _): &(Span, Finding)| {
-                let range = span.range(self.text);
-                note.place.is_some_and(|place| place.start == range.start)
-            };
-            if !self.placed.iter().any(said) {
+            if !note.place.is_some_and(|place| said.contains(&place.start)) {
                 let message = note.message.clone();
                 let finding = Finding::new(Code::PassedOver, Subject::Policy, message);
                 self.found.push(Located { finding, place: note.place });
@@ -205,9 +218,10 @@ impl Document<'_> {
             by_name.entry(named.name).or_default().push(named);
         }
         for (name, all) in by_name {
-            for (index, named) in all.iter().enumerate() {
+            let listed = Listed::new(&all);
+            for named in &all {
                 let Some(call) = Syscall::from_name(name) else {
-                    self.find(named.span, unknown_call(name, self.arch));
+                    self.unknown_call(named.span, name);
                     continue;
                 };
                 let exists = policy.architectures.iter().any(|arch| call.number(arch).is_some());
@@ -217,7 +231,7 @@ impl Document<'_> {
                     let finding = Finding::new(Code::NoSuchCall, Subject::Policy, message);
                     self.find(named.span, finding.about(call));
                 }
-                if let Some(finding) = beside(named, &all[..index], &all[index + 1..]) {
+                if let Some(finding) = listed.beside(named) {
                     self.find(named.span, finding.about(call));
                 } else if named.answer == profile.default && exists {
                     let message = format!(
@@ -251,15 +265,6 @@ impl Document<'_> {
             }
         }
     }
-}
-
-fn unknown_call(name: &str, arch: Arch) -> Finding {
-    if Syscall::exists_elsewhere(name) {
-        let message = format!("`{name}` is a call of architectures that are not known here");
-        return Finding::new(Code::NoSuchCall, Subject::Policy, message);
-    }
-    Finding::new(Code::UnknownCall, Subject::Policy, format!("there is no system call `{name}`"))
-        .help(hint(name, arch))
 }
 
 /// An error with its causes.
@@ -358,38 +363,55 @@ impl<'a> Profile<'a> {
     }
 }
 
-/// What a rule for a name is beside those before and after it for the same name: of those without
-/// arguments the first decides, whatever stands before or after it.
-fn beside(named: &Named<'_>, before: &[&Named<'_>], after: &[&Named<'_>]) -> Option<Finding> {
-    let find = |code, message: String| Some(Finding::new(code, Subject::Policy, message));
-    let alike = |other: &&&Named<'_>| other.gate == named.gate;
-    let said = |named: &Named<'_>| match named.answer.1.as_str() {
-        "" => named.answer.0.clone(),
-        errno => format!("{} ({errno})", named.answer.0),
-    };
-    let name = named.name;
-    let mut earlier = before.iter().filter(alike);
-    if let Some(earlier) = earlier.find(|other| other.args == named.args) {
-        if earlier.answer == named.answer {
-            return find(Code::Redundant, format!("`{name}` is listed already, and alike"));
+/// The rules for one name: of those without arguments the first decides, whatever stands before or
+/// after it.
+struct Listed<'a> {
+    /// By whom they are for and which arguments they are about: the first.
+    first: BTreeMap<(&'a str, &'a str), &'a Named<'a>>,
+}
+
+impl<'a> Listed<'a> {
+    fn new(all: &[&'a Named<'a>]) -> Listed<'a> {
+        let mut first = BTreeMap::new();
+        for named in all {
+            first.entry((&*named.gate, &*named.args)).or_insert(*named);
         }
-        let (first, this) = (said(earlier), said(named));
-        let message = format!("`{name}` is listed twice: first with {first}, here with {this}");
-        let help = format!("runtimes load the first, {first}: remove the one that is not meant");
-        return Some(Finding::new(Code::Contradiction, Subject::Policy, message).help(help));
+        Listed { first }
     }
-    if named.args.is_empty() {
-        return None;
+
+    /// What there is to say of one of them beside the others.
+    fn beside(&self, named: &Named<'_>) -> Option<Finding> {
+        let find = |code, message: String| Some(Finding::new(code, Subject::Policy, message));
+        let said = |named: &Named<'_>| match named.answer.1.as_str() {
+            "" => named.answer.0.clone(),
+            errno => format!("{} ({errno})", named.answer.0),
+        };
+        let name = named.name;
+        let alike = self.first.get(&(&*named.gate, &*named.args));
+        if let Some(earlier) = alike.filter(|earlier| earlier.span != named.span) {
+            if earlier.answer == named.answer {
+                return find(Code::Redundant, format!("`{name}` is listed already, and alike"));
+            }
+            let (first, this) = (said(earlier), said(named));
+            let message = format!("`{name}` is listed twice: first with {first}, here with {this}");
+            let help =
+                format!("runtimes load the first, {first}: remove the one that is not meant");
+            return Some(Finding::new(Code::Contradiction, Subject::Policy, message).help(help));
+        }
+        let unconditional =
+            self.first.get(&(&*named.gate, "")).filter(|_| !named.args.is_empty())?;
+        if unconditional.answer == named.answer {
+            return find(
+                Code::Redundant,
+                format!("`{name}` gets this for all arguments elsewhere"),
+            );
+        }
+        let message = format!(
+            "`{name}` gets {} for all arguments elsewhere, which decides wherever it stands",
+            said(unconditional)
+        );
+        find(Code::DeadRule, message)
     }
-    let unconditional = before.iter().chain(after).filter(alike).find(|one| one.args.is_empty())?;
-    if unconditional.answer == named.answer {
-        return find(Code::Redundant, format!("`{name}` gets this for all arguments elsewhere"));
-    }
-    let message = format!(
-        "`{name}` gets {} for all arguments elsewhere, which decides wherever it stands",
-        said(unconditional)
-    );
-    find(Code::DeadRule, message)
 }
 
 /// Where the calls of seccompiler's filters stand.

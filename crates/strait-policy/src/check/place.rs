@@ -6,7 +6,7 @@ use std::collections::btree_map::Entry as MapEntry;
 use strait_abi::Syscall;
 
 use super::Subject;
-use crate::text::{self, Node, Place, Span, Value};
+use crate::text::{self, Node, Place, Span, Value, located};
 
 /// Where the parts of a policy stand.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -53,24 +53,6 @@ impl Places {
         let place = self.subjects.get(&subject).or_else(|| self.calls.get(&call?));
         place.or_else(|| self.subjects.get(&around?)).copied()
     }
-}
-
-/// Spans in lines and columns, which are counted once, from the first to the last.
-pub(super) fn located<T: Ord>(
-    text: &str,
-    mut spans: Vec<(Span, T)>,
-) -> impl Iterator<Item = (T, Place)> {
-    spans.sort();
-    let (mut at, mut line, mut column) = (0, 1, 1);
-    spans.into_iter().map(move |(span, of)| {
-        let std::ops::Range { start, end } = span.range(text);
-        // Of spans that overlap, the later may begin within a character of the earlier.
-        for c in text.get(at..start).unwrap_or_default().chars() {
-            (line, column) = if c == '\n' { (line + 1, 1) } else { (line, column + 1) };
-        }
-        at = start.max(at);
-        (of, Place { line, column, start, end })
-    })
 }
 
 fn collect(spec: &Node, spans: &mut Vec<(Span, Subject)>) {

@@ -78,9 +78,8 @@ pub(super) fn import_profile(
         .filter(|action| *action != profile.default)
         .map(|action| Unknown { after: Arch::tables_as_of(), action });
     let policy = raise(&rules, architectures, profile.default, unknown)?;
-    let mut notes: Vec<Note> = notes
-        .into_iter()
-        .map(|(span, message)| Note { place: Some(span.place(text)), message })
+    let mut notes: Vec<Note> = text::located(text, notes)
+        .map(|(message, place)| Note { place: Some(place), message })
         .collect();
     notes.sort();
     Ok(Imported { policy, notes })

@@ -69,8 +69,8 @@ pub fn import(text: &str, arch: Arch) -> Result<BTreeMap<String, Imported>, Form
         let filter = filter(&entry.node, arch, &mut notes).map_err(|fault| fault.in_text(text))?;
         let mut policy = raise(&filter.rules(arch), arch.into(), filter.mismatch, None)?;
         policy.metadata.name = Some(entry.key.to_string());
-        let place = |span: Span| Some(span.place(text));
-        let notes = notes.into_iter().map(|(span, message)| Note { place: place(span), message });
+        let notes =
+            text::located(text, notes).map(|(message, place)| Note { place: Some(place), message });
         threads.insert(entry.key.to_string(), Imported { policy, notes: notes.collect() });
     }
     Ok(threads)

@@ -51,6 +51,8 @@ impl<'a> Fields<'a> {
 
     /// Refuses every field that was not asked for.
     pub(crate) fn finish(self) -> Result<(), Fault> {
+        #[cfg(test)]
+        asked::note(self.of, &self.known);
         match self.entries.iter().find(|entry| !self.known.contains(&&*entry.key)) {
             None => Ok(()),
             Some(entry) => Err(entry.key_span.fault(Problem::UnknownField {
@@ -59,5 +61,27 @@ impl<'a> Fields<'a> {
                 nearest: nearest(&entry.key, self.known.iter().copied()),
             })),
         }
+    }
+}
+
+/// Which fields readers ask for, so that a test can hold what is published of a format to them.
+#[cfg(test)]
+pub(crate) mod asked {
+    use std::cell::RefCell;
+    use std::collections::{BTreeMap, BTreeSet};
+
+    type Asked = BTreeMap<String, BTreeSet<&'static str>>;
+
+    thread_local! {
+        static ASKED: RefCell<Asked> = const { RefCell::new(BTreeMap::new()) };
+    }
+
+    pub(super) fn note(of: &str, known: &[&'static str]) {
+        ASKED.with_borrow_mut(|asked| asked.entry(of.to_owned()).or_default().extend(known));
+    }
+
+    /// By mapping, what was asked for in this thread since the last time.
+    pub(crate) fn take() -> Asked {
+        ASKED.take()
     }
 }

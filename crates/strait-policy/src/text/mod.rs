@@ -14,8 +14,10 @@ use std::fmt;
 use strait_abi::Arch;
 
 pub(crate) use fields::Fields;
+#[cfg(test)]
+pub(crate) use fields::asked;
 pub(crate) use lines::{Line, LineIndex, lines};
-pub(crate) use nearest::nearest;
+pub(crate) use nearest::{MAX_HINTS, nearest};
 pub(crate) use yaml::is_plain;
 
 /// The largest document that is read, in bytes.
@@ -100,6 +102,25 @@ impl Span {
             end,
         }
     }
+}
+
+/// Spans in lines and columns, which are counted once, from the first to the last, however many
+/// stand on one line.
+pub(crate) fn located<T: Ord>(
+    text: &str,
+    mut spans: Vec<(Span, T)>,
+) -> impl Iterator<Item = (T, Place)> {
+    spans.sort();
+    let (mut at, mut line, mut column) = (0, 1, 1);
+    spans.into_iter().map(move |(span, of)| {
+        let std::ops::Range { start, end } = span.range(text);
+        // Of spans that overlap, the later may begin within a character of the earlier.
+        for c in text.get(at..start).unwrap_or_default().chars() {
+            (line, column) = if c == '\n' { (line + 1, 1) } else { (line, column + 1) };
+        }
+        at = start.max(at);
+        (of, Place { line, column, start, end })
+    })
 }
 
 /// A value, and where it stands.

@@ -1,5 +1,9 @@
 //! The known name that an unknown one may be meant to be.
 
+/// How many names of one document are looked for: each costs a comparison with every known one, and
+/// nobody reads more.
+pub(crate) const MAX_HINTS: usize = 100;
+
 /// The name with the fewest edits from `name`, if those are few enough to be a slip of the hand.
 pub(crate) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
     // Names are short; a longer text is no slip of the hand, and would cost quadratic time.
@@ -7,9 +11,12 @@ pub(crate) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) 
         return None;
     }
     let name = name.to_lowercase();
-    let limit = (name.chars().count() / 3).clamp(1, 3);
+    let length = name.chars().count();
+    let limit = (length / 3).clamp(1, 3);
     known
         .into_iter()
+        // Each difference in length is an edit.
+        .filter(|candidate| candidate.chars().count().abs_diff(length) <= limit)
         .map(|candidate| (edits(&name, &candidate.to_lowercase()), candidate))
         .filter(|&(count, _)| count <= limit)
         .min()

@@ -5,7 +5,7 @@ use strait_bpf::Action;
 
 use super::Target;
 use crate::format::libseccomp::{Arg, CompareOp};
-use crate::text::{Fault, Node, Problem, Span, Value, nearest};
+use crate::text::{Fault, MAX_HINTS, Node, Problem, Span, Value, nearest};
 
 /// What a runtime is given.
 #[derive(Debug)]
@@ -189,7 +189,8 @@ fn rule(
             continue;
         }
         if Syscall::from_name(&name).is_none() {
-            let hint = nearest(&name, Syscall::all().map(Syscall::name));
+            let known = Syscall::all().map(Syscall::name);
+            let hint = if notes.len() < MAX_HINTS { nearest(&name, known) } else { None };
             let hint = hint.map(|name| format!("; did you mean `{name}`?")).unwrap_or_default();
             notes.push((
                 node.span,

@@ -9,7 +9,7 @@ use super::group;
 use super::install::local_arches;
 use super::unit::Assignment;
 use crate::errno::errno_names;
-use crate::text::{Fault, MAX_VALUES, Problem, Span, nearest};
+use crate::text::{Fault, MAX_HINTS, MAX_VALUES, Problem, Span, nearest};
 use crate::{errno_name, errno_number};
 
 /// What is done to a call instead of making it.
@@ -107,9 +107,6 @@ const LISTS: &[&str] = &[
     "SystemCallFilter",
     "SystemCallLog",
 ];
-
-/// How many of the notes say what may be meant.
-const MAX_HINTS: usize = 100;
 
 /// What is read with, and the notes of what is passed over.
 pub(super) struct Reader<'a> {
