@@ -102,6 +102,11 @@ impl<'a> Filter<'a> {
         Filter { default, bad_arch, library: None, adapts: false, arches: Vec::new() }
     }
 
+    /// The same, by a library that knows the calls of this kernel.
+    pub(super) fn of_library(self, library: Option<KernelVersion>) -> Filter<'a> {
+        Filter { library, ..self }
+    }
+
     /// The same, whose rules the library may adapt to an ABI, as runtimes let it.
     pub(super) fn adapting(self, library: Option<KernelVersion>) -> Filter<'a> {
         Filter { library, adapts: true, ..self }

@@ -49,7 +49,7 @@ pub fn import(text: &str, target: &Target) -> Result<Imported, FormatError> {
     let (arch, library) = (target.arch, target.library);
     let mut reader = settings::Reader { arch, library, notes: &mut notes, expanded: 0 };
     let settings = reader.settings(&assignments).map_err(|fault| fault.in_text(text))?;
-    let rules = install::rules(&settings, arch);
+    let rules = install::rules(&settings, arch, library);
     let (rules, architectures) = split(rules, arch);
     let policy = raise(&rules, architectures, install::default(&settings), None)?;
     let index = LineIndex::new(text);

@@ -51,7 +51,7 @@ fn install(unit: &str, target: &Target) -> Result<Rules, FormatError> {
     let mut reader =
         Reader { arch: target.arch, library: target.library, notes: &mut notes, expanded: 0 };
     let settings = reader.settings(&assignments).map_err(|fault| fault.in_text(unit))?;
-    Ok(install::rules(&settings, target.arch))
+    Ok(install::rules(&settings, target.arch, target.library))
 }
 
 /// What a unit says.

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use strait_abi::Arch;
+use strait_abi::{Arch, KernelVersion};
 use strait_bpf::Action;
 
 use super::group;
@@ -26,8 +26,8 @@ pub(super) fn local_arches(native: Arch) -> Vec<Arch> {
 }
 
 /// What a process of a unit with these settings gets.
-pub(super) fn rules(settings: &Settings, native: Arch) -> Rules {
-    let mut installer = Installer { arches: local_arches(native) };
+pub(super) fn rules(settings: &Settings, native: Arch, library: Option<KernelVersion>) -> Rules {
+    let mut installer = Installer { arches: local_arches(native), library };
     let on = |flag: &str| settings.flags.contains(flag);
     // In the order in which systemd loads them: of two errnos the later filter's is returned.
     let mut filters: Vec<Rules> = Vec::new();
@@ -105,6 +105,8 @@ fn refused(own: Own, of_unit: Option<u16>) -> Action {
 
 struct Installer {
     arches: Vec<Arch>,
+    /// The newest kernel whose calls libseccomp knows, if that is known.
+    library: Option<KernelVersion>,
 }
 
 impl Installer {
@@ -114,7 +116,7 @@ impl Installer {
     }
 
     fn load(&self, default: Action, rules: impl Fn(Arch) -> Vec<FilterRule>) -> Rules {
-        let mut filter = Filter::new(default, Action::Allow);
+        let mut filter = Filter::new(default, Action::Allow).of_library(self.library);
         for &arch in &self.arches {
             filter = filter.with_arch(arch, rules(arch));
         }
