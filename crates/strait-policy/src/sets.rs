@@ -114,8 +114,9 @@ const LIBRARIES: Group = group(
 );
 const EXEC: Group = group("the program is started by it", "execve");
 
-/// By name. The runtimes' sets name what the Security Profiles Operator's base profiles for
-/// runc 1.4 and crun 1.26 have (`examples/baseprofile-*.yaml`), and what runc 1.1 needs.
+/// By name. The runtimes' sets have what strace saw of Debian 12's runc and crun from loading the
+/// filter on, as root and not, with and without `no_new_privs`; and what the base profiles of the
+/// Security Profiles Operator (`examples/baseprofile-*.yaml`) have for newer ones.
 const SETS: [Set; 8] = [
     Set {
         name: "set:glibc-startup",
@@ -133,6 +134,7 @@ const SETS: [Set; 8] = [
                 "prlimit64 ugetrlimit getrandom",
             ),
             group("locks that libraries take while they start", "futex futex_time64"),
+            group("a statically linked program asks where its file is", "readlink readlinkat"),
             ENDING,
             SIGNAL_RETURN,
         ],
@@ -217,25 +219,46 @@ const SETS: [Set; 8] = [
     Set {
         name: "set:runtime-crun",
         purpose: "what crun calls between loading the filter and the workload's exec",
-        groups: &[group(
-            "the base profile for crun 1.26",
-            "access arch_prctl brk capset chdir chmod chown close close_range dup2 execve exit_group fchdir \
-             fchown fstat fstatfs getcwd getegid geteuid getgid getuid ioctl lseek mkdirat mknodat mmap \
-             mount mprotect nanosleep newfstatat openat openat2 pivot_root prctl pselect6 read readlink \
-             rt_sigaction rt_sigprocmask set_tid_address setgroups sethostname setns setresgid setresuid \
-             setsid statfs statx symlinkat umask umount2 unshare write",
-        )],
+        groups: &[
+            group("crun 1.8.1 loads the filter last, with no_new_privs", "close execve"),
+            group(
+                "crun 1.8.1 without no_new_privs loads it before it gives up its privileges",
+                "capset prctl rt_sigaction rt_sigprocmask setresgid setresuid write",
+            ),
+            group(
+                "the base profile of the Security Profiles Operator for crun 1.26 has more",
+                "access arch_prctl brk chdir chmod chown close_range dup2 exit_group fchdir fchown fstat \
+                 fstatfs getcwd getegid geteuid getgid getuid ioctl lseek mkdirat mknodat mmap mount \
+                 mprotect nanosleep newfstatat openat openat2 pivot_root pselect6 read readlink \
+                 set_tid_address setgroups sethostname setns setsid statfs statx symlinkat umask umount2 \
+                 unshare",
+            ),
+        ],
     },
     Set {
         name: "set:runtime-runc",
         purpose: "what runc calls between loading the filter and the workload's exec",
-        groups: &[group(
-            "the base profile for runc 1.4",
-            "arch_prctl brk capget capset chdir close close_range epoll_ctl epoll_pwait execve exit_group \
-             faccessat2 fcntl fstat fstatfs futex getcwd getdents64 getpid getppid getuid mmap mprotect \
-             nanosleep newfstatat openat openat2 prctl read recvfrom rt_sigreturn sched_yield \
-             set_tid_address setgid setgroups setuid sigaltstack statx tgkill write",
-        )],
+        groups: &[
+            group(
+                "runc 1.1.5 closes what it has open, and tells its parent that it is ready",
+                "close epoll_ctl execve fstatfs futex getdents64 getpid openat write",
+            ),
+            group(
+                "runc 1.1.5 without no_new_privs loads the filter before it gives up its privileges",
+                "capget capset chdir faccessat2 fchown fcntl fstat getcwd getppid newfstatat prctl read \
+                 setgid setgroups setuid",
+            ),
+            group(
+                "Go's runtime, by timing: signals between its threads, memory, waiting",
+                "epoll_pwait madvise mmap munmap nanosleep rt_sigaction rt_sigprocmask rt_sigreturn \
+                 sched_yield sigaltstack tgkill",
+            ),
+            group(
+                "the base profile of the Security Profiles Operator for runc 1.4 has more",
+                "arch_prctl brk close_range exit_group getuid mprotect openat2 recvfrom set_tid_address \
+                 statx",
+            ),
+        ],
     },
 ];
 
