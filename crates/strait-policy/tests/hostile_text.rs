@@ -5,7 +5,7 @@
 use proptest::prelude::*;
 use strait_abi::{Arch, KernelVersion};
 use strait_policy::check::Places;
-use strait_policy::format::{Target, oci, systemd};
+use strait_policy::format::{Target, kafel, lxc, minijail, oci, systemd};
 use strait_policy::format::{seccompiler, spo};
 use strait_policy::log::{Log, strace};
 use strait_policy::{Policy, Query, Recording, When};
@@ -43,9 +43,21 @@ const UNIT: &str = "[Unit]\n; x\n[Service]\nSystemCallFilter=~@mount:EPERM \\\n 
     SystemCallErrorNumber=kill\nRestrictAddressFamilies=AF_UNIX AF_INET\nRestrictNamespaces=~user\n\
     SystemCallArchitectures=native\nMemoryDenyWriteExecute=yes\nSystemCallLog=@clock\n";
 
+const KAFEL: &str = "#define X 0x1f // y\n#include \"x\"\nPOLICY p { ALLOW { read { fd & X == 3 && !(fd > 2, fd == -1) } } }\n\
+    USE p, ERRNO(1) { write(a, b) { (a | 1) == 1 || a < 07 }, SYSCALL[3] {} } /* z */ DEFAULT TRAP(1)";
+
+const MINIJAIL: &str = "# x\n@default trap\n@include ./x\nread: 1\n{close, dup}[arch=arm]: { arg0 == ~(1|O_CLOEXEC); log, kill }\n\
+    openat: arg2 in 0x7f && arg0 & 07 || \\\n arg1 != -1; return EPERM\n@frequency /x\n";
+
+const LXC: &str = "2\nallowlist errno 7\n# x\nreject_force_umount # y\n[x86]\nread\nioctl kill [1,0x94,&=,0xff00][0,1,==]\n\
+    [all]\nsocket errno 97 [0,2,SCMP_CMP_EQ]\nraed trap\n";
+
 /// Everything that reads text.
 fn read(text: &str) {
-    let machine = Target::new(Arch::X86_64, KernelVersion::new(6, 18));
+    let mut machine = Target::new(Arch::X86_64, KernelVersion::new(6, 18));
+    for name in ["x", "./x", "/x"] {
+        machine.files.insert(name.to_owned(), text.to_owned());
+    }
     if let Ok(policy) = Policy::parse(text) {
         let printed = policy.to_string();
         assert_eq!(Policy::parse(&printed).unwrap(), policy, "{printed}");
@@ -61,6 +73,9 @@ fn read(text: &str) {
     let _ = spo::import(text, &machine);
     let _ = seccompiler::import(text, Arch::X86_64);
     let _ = systemd::import(text, &machine);
+    let _ = kafel::import(text, &machine);
+    let _ = minijail::import(text, &machine);
+    let _ = lxc::import(text, &machine);
     let _ = strace::import(text, Arch::X86_64, "6.18");
     for log in Log::ALL {
         let _ = (Log::detect(text), log.import(text, Arch::X86_64, "6.18"));
@@ -99,7 +114,7 @@ proptest! {
 
     #[test]
     fn damaged_documents_are_read_or_refused(text in prop_oneof![
-        damaged(POLICY), damaged(PROFILE), damaged(FILTERS), damaged(TRACE), damaged(UNIT),
+        damaged(POLICY), damaged(PROFILE), damaged(FILTERS), damaged(TRACE), damaged(UNIT), damaged(KAFEL), damaged(MINIJAIL), damaged(LXC),
     ]) {
         read(&text);
     }
@@ -123,8 +138,21 @@ fn what_is_deep_or_repeats_is_read_or_refused() {
         read(&unit.repeat(20_000));
     }
     read(&format!("{POLICY}{}", " ".repeat(1 << 20)));
-    for line in ["SystemCallFilter=@known raed\n", "Personality=x\n", "x\\\n"] {
+    for line in ["SystemCallFilter=@basic-io raed\n", "Personality=x\n", "x\\\n"] {
         read(&format!("[Service]\n{}", line.repeat(5_000)));
+    }
+    for unit in [
+        "ALLOW { read { ",
+        "(1 & ",
+        "!(",
+        "#include \"x\"\n",
+        "POLICY x {",
+        "read, ",
+        "read: {",
+        "@include ./x\n",
+    ] {
+        read(&format!("ALLOW {{ read {{ fd == {}", unit.repeat(5_000)));
+        read(&unit.repeat(5_000));
     }
     read(&format!("arg0 in {{{}1}}", "1, ".repeat(50_000)));
 }

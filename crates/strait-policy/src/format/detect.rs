@@ -74,7 +74,9 @@ mod tests {
             assert_eq!(Format::detect(bytes), format, "{}", exported.text);
             let again = format.import(bytes, &target).unwrap().policy.lower().unwrap();
             let differences = compare(&meaning, &again, &policy.architectures);
-            assert_eq!(differences.unwrap().len(), exported.losses.len(), "{format}");
+            // LXC makes its filter for i386 and x32 too, whose calls the policy refuses.
+            let elsewhere = if format == Format::Lxc { exported.losses.len() } else { 0 };
+            assert_eq!(differences.unwrap().len() + elsewhere, exported.losses.len(), "{format}");
             assert_eq!(format.name().parse(), Ok(format));
         }
     }

@@ -8,8 +8,11 @@
 
 pub mod bpf;
 mod detect;
+pub mod kafel;
 mod libseccomp;
 mod loss;
+pub mod lxc;
+pub mod minijail;
 pub mod oci;
 pub(crate) mod product;
 pub mod seccompiler;
@@ -42,6 +45,12 @@ pub enum Format {
     Spo,
     /// Unit of systemd.
     Systemd,
+    /// Policy of Kafel, which nsjail takes.
+    Kafel,
+    /// Profile of LXC, version 1 or 2.
+    Lxc,
+    /// `.policy` file of minijail.
+    Minijail,
     /// JSON of seccompiler.
     Seccompiler,
     /// An array of `struct sock_filter`.
@@ -56,6 +65,9 @@ impl Format {
         Format::Oci,
         Format::Seccompiler,
         Format::Systemd,
+        Format::Lxc,
+        Format::Minijail,
+        Format::Kafel,
         Format::Bpf,
     ];
 
@@ -64,6 +76,9 @@ impl Format {
             Format::Strait => &strait::CODEC,
             Format::Oci => &oci::CODEC,
             Format::Spo => &spo::CODEC,
+            Format::Kafel => &kafel::CODEC,
+            Format::Lxc => &lxc::CODEC,
+            Format::Minijail => &minijail::CODEC,
             Format::Seccompiler => &seccompiler::CODEC,
             Format::Systemd => &systemd::CODEC,
             Format::Bpf => &bpf::CODEC,
@@ -211,6 +226,14 @@ pub enum FormatError {
         name: String,
         /// Where it does.
         place: Place,
+    },
+    /// A file that the profile includes is wrong.
+    #[error("in `{name}`, {source}")]
+    Included {
+        /// The name that the profile uses for the file.
+        name: String,
+        /// What is wrong in it.
+        source: ParseError,
     },
     /// A file with filters for several threads, none of which was chosen.
     #[error("{}it has filters for {names}: choose one of them", .wanted.as_ref().map(|name| format!("there is no thread `{name}`; ")).unwrap_or_default())]

@@ -25,6 +25,7 @@ use std::collections::BTreeSet;
 use strait_abi::Arch;
 
 pub use export::export;
+pub(super) use export::{JsonArg as Clause, clauses_of};
 pub(super) use profile::OciRule;
 
 use super::{Codec, FormatError, Imported, Note, Runtime, Target, as_text};

@@ -11,7 +11,7 @@ use crate::format::libseccomp::register;
 use crate::format::product::{Product, chain_products};
 use crate::format::{Exported, FormatError};
 use crate::policy::Policy;
-use crate::rules::{Op, Width};
+use crate::rules::{Op, Rules, Width};
 use crate::text;
 
 /// The policy as a profile for the machine's runtime.
@@ -26,20 +26,7 @@ pub fn export(policy: &Policy, target: &Target) -> Result<Exported, FormatError>
     let mut unconditional: BTreeMap<std::cmp::Reverse<Action>, BTreeSet<Syscall>> = BTreeMap::new();
     let mut conditional: BTreeMap<Vec<(Vec<JsonArg>, Action)>, BTreeSet<Syscall>> = BTreeMap::new();
     for call in Syscall::all() {
-        let mut chains = policy.architectures.iter().filter_map(|arch| {
-            let chain = rules.table(arch.audit_arch())?.chain(call.number(arch)?);
-            // Half a register is the whole on an ABI of 32 bits; either may be what the policy
-            // says for all of its ABIs.
-            let of = |register| clauses(&chain_products(chain, policy.default, register)?);
-            Some([of(Some(register(arch))), of(Some(Width::W64))])
-        });
-        let Some([Some(first), _]) = chains.next() else { continue };
-        let alike = |both: [Option<Clauses>; 2]| {
-            both.into_iter().flatten().any(|other| same(&first, &other))
-        };
-        if !chains.all(alike) {
-            continue;
-        }
+        let Some(first) = clauses_of(call, policy, &rules) else { continue };
         match first.as_slice() {
             [] => {}
             [(args, action)] if args.is_empty() => {
@@ -128,16 +115,37 @@ struct JsonRule {
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct JsonArg {
-    index: u8,
-    value: u64,
+pub(in crate::format) struct JsonArg {
+    pub(in crate::format) index: u8,
+    pub(in crate::format) value: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
-    value_two: Option<u64>,
-    op: &'static str,
+    pub(in crate::format) value_two: Option<u64>,
+    pub(in crate::format) op: &'static str,
+}
+
+/// What a call gets, or none if the format has not enough for it, or it is not alike for all ABIs of
+/// the policy.
+pub(in crate::format) fn clauses_of(
+    call: Syscall,
+    policy: &Policy,
+    rules: &Rules,
+) -> Option<Clauses> {
+    let mut chains = policy.architectures.iter().filter_map(|arch| {
+        let chain = rules.table(arch.audit_arch())?.chain(call.number(arch)?);
+        // Half a register is the whole on an ABI of 32 bits; either may be what the policy
+        // says for all of its ABIs.
+        let of = |register| clauses(&chain_products(chain, policy.default, register)?);
+        Some([of(Some(register(arch))), of(Some(Width::W64))])
+    });
+    let [first, _] = chains.next()?;
+    let first = first?;
+    let alike =
+        |both: [Option<Clauses>; 2]| both.into_iter().flatten().any(|other| same(&first, &other));
+    chains.all(alike).then_some(first)
 }
 
 /// What a call gets: arguments that hold together, and the action; otherwise the default.
-type Clauses = Vec<(Vec<JsonArg>, Action)>;
+pub(in crate::format) type Clauses = Vec<(Vec<JsonArg>, Action)>;
 
 /// The clauses in the format's words, or none if it has not enough.
 fn clauses(products: &[Product]) -> Option<Clauses> {
