@@ -364,6 +364,9 @@ pub struct Run {
     /// The policy
     #[arg(short, long, value_name = "P", value_hint = ValueHint::FilePath)]
     pub policy: PathBuf,
+    /// Start at this step of the policy
+    #[arg(long, value_name = "NAME")]
+    pub step: Option<String>,
     /// What becomes of calls that the policy does not let pass
     #[arg(long, value_enum, default_value_t = RunMode::Enforce)]
     pub mode: RunMode,
@@ -523,6 +526,9 @@ pub struct Attack {
     /// The policy (`-`: standard input)
     #[arg(short, long, value_name = "P", value_hint = ValueHint::FilePath)]
     pub policy: PathBuf,
+    /// As it is at this step
+    #[arg(long, value_name = "NAME")]
+    pub step: Option<String>,
     /// Print the result as JSON
     #[arg(long)]
     pub json: bool,

@@ -9,7 +9,7 @@ use strait_bpf::Action;
 use crate::action::parse_action;
 use crate::policy::{
     API_VERSION, Architectures, Declared, Exec, Identity, Isolation, KIND, Metadata, Necessity,
-    Numbers, Observed, Policy, Reachable, RecordingSource, Rule, Unknown,
+    Numbers, Observed, Policy, Reachable, RecordingSource, Rule, Step, Unknown,
 };
 use crate::sets::Set;
 use crate::text::{
@@ -72,11 +72,8 @@ fn document(root: &Node, text: &str) -> Result<Policy, Fault> {
         policy.rules =
             rules.map(|node| rule(node, text, &policy.architectures)).collect::<Result<_, _>>()?;
     }
-    if let Some(node) = fields.take("steps").filter(|node| node.value != Value::Map(Vec::new())) {
-        return Err(node.span.fault(Problem::Unsupported {
-            what: "`steps`",
-            right: "leave the mapping empty: this version of Strait knows no steps",
-        }));
+    if let Some(node) = fields.take("steps") {
+        policy.steps = steps(node, text, &policy.architectures)?;
     }
     if let Some(node) = fields.take("recordings") {
         policy.recordings =
@@ -250,6 +247,44 @@ fn rule(node: &Node, text: &str, architectures: &Architectures) -> Result<Rule, 
     rule.action = action(fields.need("action")?, "action")?;
     fields.finish()?;
     Ok(rule)
+}
+
+/// The steps in the order that their `after` gives them, whatever the order of the mapping: JSON and
+/// what is stored as JSON keep none.
+fn steps(node: &Node, text: &str, architectures: &Architectures) -> Result<Vec<Step>, Fault> {
+    let mut waiting = Vec::new();
+    for entry in node.map("steps")? {
+        let mut fields = Fields::new(&entry.node, &entry.key)?;
+        let after = fields.take("after");
+        let rules = fields.need("rules")?.list("rules")?.iter();
+        let rules = rules.map(|node| rule(node, text, architectures)).collect::<Result<_, _>>()?;
+        fields.finish()?;
+        let after = after.map(|node| Ok((node, node.text("after")?))).transpose()?;
+        waiting.push((entry, after, Step { name: entry.key.to_string(), rules }));
+    }
+    let mut steps: Vec<Step> = Vec::new();
+    while !waiting.is_empty() {
+        let last = steps.last().map(|step| step.name.as_str());
+        let next = waiting.iter().position(|(_, after, _)| after.map(|(_, name)| name) == last);
+        let Some(next) = next else {
+            // What is left hangs on nothing, or on a step that another has come after already.
+            let (entry, after, _) = &waiting[0];
+            let (span, value) = match after {
+                Some((node, name)) => (node.span, (*name).to_owned()),
+                None => (entry.key_span, entry.key.to_string()),
+            };
+            return Err(span.fault(Problem::Invalid {
+                what: "order of steps",
+                value,
+                right:
+                    "steps are a chain: one is without `after`, and each other has `after` with \
+                        the name of the one before it"
+                        .to_owned(),
+            }));
+        };
+        steps.push(waiting.remove(next).2);
+    }
+    Ok(steps)
 }
 
 /// The condition of a rule, which must have a meaning for each of its calls on each of its ABIs.
@@ -546,7 +581,9 @@ spec:
                 "observd",
             ),
             ("2027-01-31", "2027-02-31", "YYYY-MM-DD", "2027-02-31"),
-            ("steps: {}", "steps: {serve: {}}", "knows no steps", ""),
+            ("steps: {}", "steps: {serve: {}}", "`rules` is missing from serve", ""),
+            ("steps: {}", "steps: {a: {rules: []}, b: {rules: []}}", "steps are a chain", "b"),
+            ("steps: {}", "steps: {a: {after: b, rules: []}}", "steps are a chain", "b"),
             (
                 "kind: SyscallPolicy",
                 "kind: SeccompProfile",

@@ -58,6 +58,9 @@ impl Policy {
         // What only one of them asks for is not asked for where either will do.
         merged.isolation.other_processes =
             self.isolation.other_processes && other.isolation.other_processes;
+        if self.steps == other.steps {
+            merged.steps.clone_from(&self.steps);
+        }
         if let (Some(one), Some(two)) = (&self.exec, &other.exec) {
             merged.exec = Some(Exec {
                 allow: one.allow.union(&two.allow).cloned().collect(),

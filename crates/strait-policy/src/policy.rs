@@ -39,6 +39,8 @@ pub struct Policy {
     pub include: Vec<String>,
     /// The rules; of those that name a call, the first whose condition holds decides.
     pub rules: Vec<Rule>,
+    /// Phases that only ever tighten, in the order in which they come.
+    pub steps: Vec<Step>,
     /// The recordings that the ledger refers to.
     pub recordings: Vec<RecordingSource>,
     /// The ledger: why each call is in the policy.
@@ -62,6 +64,7 @@ impl Policy {
             isolation: Isolation::default(),
             include: Vec::new(),
             rules: Vec::new(),
+            steps: Vec::new(),
             recordings: Vec::new(),
             necessity: BTreeMap::new(),
         }
@@ -186,6 +189,16 @@ impl Rule {
     pub fn applies_to(&self, syscall: Syscall, arch: Arch) -> bool {
         self.is_for(arch) && self.syscalls.contains(&syscall)
     }
+}
+
+/// A phase of a workload, and what is taken away when it begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// Its name; no other step of the policy has it.
+    pub name: String,
+    /// Of those that name a call, the first whose condition holds says what the call gets at the
+    /// most. What none decides stays as it was.
+    pub rules: Vec<Rule>,
 }
 
 /// A set of numbers, as ranges that neither touch nor overlap.

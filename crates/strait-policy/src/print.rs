@@ -78,6 +78,21 @@ fn document(policy: &Policy) -> String {
         out.line(1, "rules:");
         policy.rules.iter().for_each(|rule| out.item(2, &rule_map(rule)));
     }
+    if !policy.steps.is_empty() {
+        out.line(1, "steps:");
+        for (index, step) in policy.steps.iter().enumerate() {
+            out.line(2, &format!("{}:", scalar(&step.name)));
+            if let Some(before) = index.checked_sub(1) {
+                out.line(3, &format!("after: {}", scalar(&policy.steps[before].name)));
+            }
+            if step.rules.is_empty() {
+                out.line(3, "rules: []");
+                continue;
+            }
+            out.line(3, "rules:");
+            step.rules.iter().for_each(|rule| out.item(4, &rule_map(rule)));
+        }
+    }
     if !policy.recordings.is_empty() {
         out.line(1, "recordings:");
         for source in &policy.recordings {

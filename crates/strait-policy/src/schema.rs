@@ -94,7 +94,14 @@ fn spec() -> Value {
             "type": "array", "items": {"enum": sets},
         },
             "rules": {"type": "array", "items": {"$ref": "#/$defs/rule"}},
-            "steps": {"type": "object", "additionalProperties": false},
+            "steps": {
+                "description": "Phases that only ever tighten, in the order in which they come.",
+                "type": "object",
+                "additionalProperties": object(&["rules"], json!({
+                    "after": text("The step before this one; the first has none."),
+                    "rules": {"type": "array", "items": {"$ref": "#/$defs/rule"}},
+                })),
+            },
             "recordings": {"type": "array", "items": object(&["digest", "engine", "kernel"], json!({
                 "digest": text("The recording's sha256."),
                 "engine": text("Who observed."),

@@ -12,7 +12,7 @@ use strait_abi::{Arch, AuditArch, Syscall};
 use strait_bpf::{Decision, SeccompData, Undecided};
 use strait_compiler::{CompileError, Options};
 use strait_kernel::attack::{Attempt, AttemptError, Confinement, attempt};
-use strait_policy::{LowerError, Policy, errno_name};
+use strait_policy::{LowerError, Policy, StepError, errno_name};
 
 use crate::domain::{ContainError, contain};
 
@@ -60,6 +60,9 @@ pub enum AttackError {
     /// The policy has no meaning.
     #[error(transparent)]
     Lower(#[from] LowerError),
+    /// The policy has no such step.
+    #[error(transparent)]
+    Step(#[from] StepError),
     /// The Landlock domain that it asks for cannot be had.
     #[error(transparent)]
     Contain(#[from] ContainError),
@@ -82,12 +85,16 @@ pub enum AttackError {
     UnknownArch,
 }
 
-/// Tries every class under a policy, in the order of [`Class::ALL`].
+/// Tries every class under a policy, at one of its steps if there is one, in the order of
+/// [`Class::ALL`].
 ///
 /// # Errors
 /// If the suite could not be run.
-pub fn attack(policy: &Policy) -> Result<Vec<Finding>, AttackError> {
-    let rules = policy.lower()?;
+pub fn attack(policy: &Policy, step: Option<&str>) -> Result<Vec<Finding>, AttackError> {
+    let rules = match step {
+        Some(step) => policy.lower_at(step)?,
+        None => policy.lower()?,
+    };
     let domain = contain(policy)?.domain;
     let decision = rules.decision()?;
     let program = strait_compiler::compile(&rules, &Options::default())?.program;

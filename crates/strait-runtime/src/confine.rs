@@ -20,7 +20,7 @@
 use strait_bpf::Program;
 use strait_compiler::{CompileError, Options};
 use strait_kernel::seccomp::{self, LoadError, LoadOptions};
-use strait_policy::Rules;
+use strait_policy::{Policy, Rules, StepError};
 
 pub use strait_kernel::seccomp::Threads;
 
@@ -40,9 +40,26 @@ pub enum ConfineError {
     /// The compiler made no program of the rules.
     #[error("the policy cannot be compiled")]
     Compile(#[from] CompileError),
+    /// The policy has no such step, or no meaning.
+    #[error(transparent)]
+    Step(#[from] StepError),
     /// The kernel did not take it.
     #[error("the filter could not be loaded")]
     Load(#[from] LoadError),
+}
+
+/// Moves the calling process on to a step of its policy, from the step that it is at, if it is at
+/// one: what the steps on the way take away is loaded on top of what is there. It cannot be undone.
+///
+/// # Errors
+/// Why the process stays where it was.
+pub fn step(
+    policy: &Policy,
+    from: Option<&str>,
+    to: &str,
+    threads: Threads,
+) -> Result<Confined, ConfineError> {
+    confine(&policy.lower_between(from, to)?, threads)
 }
 
 /// Confines the calling process: from the return of this on, its calls are decided by the rules.

@@ -123,7 +123,7 @@ fn policy(hole: Option<(&str, &str)>) -> Policy {
 }
 
 fn findings(policy: &Policy) -> Vec<Finding> {
-    attack(policy).unwrap()
+    attack(policy, None).unwrap()
 }
 
 fn open(findings: &[Finding]) -> BTreeSet<&'static str> {

@@ -15,7 +15,7 @@ use crate::{documents, input, output};
 /// Tries the ways around a policy; any that is open is a failed check.
 pub fn run(args: &Attack) -> Result<ExitCode, Failure> {
     let (policy, _) = documents::policy(&args.policy, &args.profile)?;
-    let findings = attack(&policy).map_err(failure)?;
+    let findings = attack(&policy, args.step.as_deref()).map_err(failure)?;
     if args.json {
         let attacks: Vec<_> = findings.iter().map(data).collect();
         let value = json!({"policy": input::name(&args.policy), "attacks": attacks});
@@ -33,6 +33,7 @@ fn failure(error: AttackError) -> Failure {
         AttackError::Compile(_)
         | AttackError::Undecided(_)
         | AttackError::Lower(_)
+        | AttackError::Step(_)
         | AttackError::Contain(ContainError::Path { .. }) => Failure::bad_input(error),
         _ => Failure::refused(error),
     }

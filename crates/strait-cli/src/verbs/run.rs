@@ -31,7 +31,13 @@ pub fn run(args: &Run) -> Result<ExitCode, Failure> {
 }
 
 fn confined(args: &Run) -> Result<ExitCode, Failure> {
-    let (policy, rules) = documents::policy(&args.policy, &args.profile)?;
+    let (policy, mut rules) = documents::policy(&args.policy, &args.profile)?;
+    if let Some(step) = &args.step {
+        rules = policy
+            .lower_at(step)
+            .with_context(|| input::name(&args.policy))
+            .map_err(Failure::bad_input)?;
+    }
     // Every call of any program here would end it.
     if !policy.architectures.iter().any(runs_here) {
         let arches: Vec<&str> = policy.architectures.iter().map(Arch::name).collect();
