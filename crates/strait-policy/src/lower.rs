@@ -66,10 +66,9 @@ impl Policy {
         let mut rules = Rules::new(self.foreign);
         for audit_arch in audit_arches {
             let scope = Scope::new(self, audit_arch);
-            let mut table = Table::new(self.foreign);
-            for (first, last) in scope.spans() {
-                table.set(first, last, scope.chain(first)?);
-            }
+            let spans = scope.spans().into_iter();
+            let chains = spans.map(|(first, _)| Ok((first, scope.chain(first)?)));
+            let table = Table::from_ascending(chains.collect::<Result<Vec<_>, LowerError>>()?);
             rules = rules.with_table(audit_arch, table);
         }
         Ok(rules)

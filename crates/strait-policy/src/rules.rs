@@ -72,6 +72,22 @@ impl Table {
         Table { spans: BTreeMap::from([(0, chain.into())]) }
     }
 
+    /// A table of chains by the first number that has each, in ascending order from 0.
+    pub(crate) fn from_ascending(chains: impl IntoIterator<Item = (u32, Chain)>) -> Table {
+        let mut spans: Vec<(u32, Chain)> = Vec::new();
+        for (first, chain) in chains {
+            if spans.last().is_none_or(|(_, before)| *before != chain) {
+                spans.push((first, chain));
+            }
+        }
+        if let Some((first, _)) = spans.first_mut() {
+            *first = 0;
+        }
+        let none = || BTreeMap::from([(0, Chain::from(Action::KillProcess))]);
+        let spans: BTreeMap<u32, Chain> = spans.into_iter().collect();
+        Table { spans: if spans.is_empty() { none() } else { spans } }
+    }
+
     /// Gives the numbers `first..=last` this chain, in place of what they had.
     ///
     /// Does nothing if `first > last`: the range is empty.
@@ -329,6 +345,10 @@ mod tests {
                 (u32::MAX, u32::MAX, Action::KillProcess),
             ]
         );
+        let firsts = table.spans().map(|(first, _, chain)| (first, chain.clone()));
+        assert_eq!(Table::from_ascending(firsts), table);
+        let doubled = [0, 1, 7].map(|first| (first, Chain::from(Action::Log)));
+        assert_eq!(Table::from_ascending(doubled), Table::new(Action::Log));
         table.set(7, 7, Action::Allow);
         assert_eq!(table.spans().count(), 4);
         table.set(0, u32::MAX, Action::Allow);
