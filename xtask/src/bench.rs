@@ -4,6 +4,7 @@
 //! their programs cost. Only the last part, in the kernel, looks at a clock.
 
 mod building;
+mod calls;
 mod diff;
 mod inspect;
 mod kernel;
@@ -46,6 +47,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         [what] if what == "tighten" => overhead::run(),
         [what] if what == "diff" => diff::run(None),
         [what, folder] if what == "diff" => diff::run(Some(folder.into())),
+        [what] if what == "calls" => calls::run(),
         [what] if what == "inspect" => inspect::run(),
         [what] if what == "profiles" => profiles::run(),
         [what, folder] if what == "filters" => filters(Some(folder.into())),
@@ -56,8 +58,8 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
             Ok(())
         }
         _ => bail!(
-            "usage: cargo xtask bench (diff [FOLDER] | filters [FOLDER] | inspect | profiles | record | \
-             tighten)"
+            "usage: cargo xtask bench (calls | diff [FOLDER] | filters [FOLDER] | inspect | profiles | \
+             record | tighten)"
         ),
     }
 }
