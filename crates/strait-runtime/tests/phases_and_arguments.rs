@@ -26,14 +26,27 @@ fn ebpf(test: &str) -> bool {
     false
 }
 
+/// The engines that see arguments and can be had here.
+fn engines(test: &str) -> Vec<Choice> {
+    let mut engines = vec![Choice::Notify, Choice::Ptrace];
+    if ebpf(test) {
+        engines.push(Choice::Ebpf);
+    }
+    engines
+}
+
 /// Records the program that goes through stages; what was recorded, and what it said.
 fn record(words: &str, ready: Ready) -> (Recording, String) {
+    record_by(Choice::Ebpf, words, ready)
+}
+
+fn record_by(engine: Choice, words: &str, ready: Ready) -> (Recording, String) {
     let (output, theirs) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
     let command = Command::new(victim::stages().as_os_str(), words.split(' ').map(Into::into))
         .unwrap()
         .redirect(Stream::Stdout, theirs);
     let target = Target::Command { command: &command, enforcement: None };
-    let request = Request { target, engine: Choice::Ebpf, duration: None, ready };
+    let request = Request { target, engine, duration: None, ready };
     let recording = start(&request).unwrap().wait().unwrap();
     drop(command);
     let mut said = String::new();
@@ -72,39 +85,40 @@ const SYNC: u32 = 162;
 
 #[test]
 fn values_are_those_that_the_kernel_looks_at() {
-    if !ebpf("values_are_those_that_the_kernel_looks_at") {
-        return;
-    }
-    let (recording, _) = record(
-        "call 16 -1 0x100005401 0 0 0 0 call 16 -1 0x5401 0 0 0 0 call 16 -1 0xffffffff00005413 0 0 0 0 \
+    for engine in engines("values_are_those_that_the_kernel_looks_at") {
+        let (recording, _) = record_by(
+            engine,
+            "call 16 -1 0x100005401 0 0 0 0 call 16 -1 0x5401 0 0 0 0 call 16 -1 0xffffffff00005413 0 0 0 0 \
          call 41 0x100000001 0x80801 0 0 0 0 call 41 2 0x7fffffff00000002 17 0 0 0 \
          call 157 0x100000026 9 9 9 9 0 call 157 39 0 0 0 0 0 int80 54 -1 0x5405 0 \
          call 10 0 0 0x8000000000000001 0 0 0 call 10 0 0 -1 0 0 0 call 135 -1 0 0 0 0 0",
-        Ready::default(),
-    );
-    let of = |arch, nr, name| values(&recording, arch, nr, name).iter().collect::<BTreeSet<u64>>();
-    assert_eq!(of(Arch::X86_64, IOCTL, "cmd"), [0x5401, 0x5413].into());
-    assert_eq!(of(Arch::I386, 54, "cmd"), [0x5405].into());
-    assert_eq!(of(Arch::X86_64, SOCKET, "domain"), [1, 2].into());
-    assert_eq!(of(Arch::X86_64, SOCKET, "type"), [0x80801, 2].into());
-    assert_eq!(of(Arch::X86_64, SOCKET, "protocol"), [0, 17].into());
-    // prctl of the program's own start is the standard library's, if there is any.
-    assert!(of(Arch::X86_64, PRCTL, "option").is_superset(&[38, 39].into()));
-    // mprotect takes all 64 bits, and all of them set are a value too; personality takes 32.
-    assert!(of(Arch::X86_64, 10, "prot").is_superset(&[1 << 63 | 1, u64::MAX].into()));
-    assert_eq!(of(Arch::X86_64, 135, "persona"), [0xffff_ffff].into());
-    assert_eq!(recording.completeness().coverage.foreign_calls, 1);
-    assert_eq!(recording.images()[0].arch, Some(Arch::X86_64));
+            Ready::default(),
+        );
+        let of =
+            |arch, nr, name| values(&recording, arch, nr, name).iter().collect::<BTreeSet<u64>>();
+        assert_eq!(of(Arch::X86_64, IOCTL, "cmd"), [0x5401, 0x5413].into());
+        assert_eq!(of(Arch::I386, 54, "cmd"), [0x5405].into());
+        assert_eq!(of(Arch::X86_64, SOCKET, "domain"), [1, 2].into());
+        assert_eq!(of(Arch::X86_64, SOCKET, "type"), [0x80801, 2].into());
+        assert_eq!(of(Arch::X86_64, SOCKET, "protocol"), [0, 17].into());
+        // prctl of the program's own start is the standard library's, if there is any.
+        assert!(of(Arch::X86_64, PRCTL, "option").is_superset(&[38, 39].into()));
+        // mprotect takes all 64 bits, and all of them set are a value too; personality takes 32.
+        assert!(of(Arch::X86_64, 10, "prot").is_superset(&[1 << 63 | 1, u64::MAX].into()));
+        assert_eq!(of(Arch::X86_64, 135, "persona"), [0xffff_ffff].into());
+        assert_eq!(recording.completeness().coverage.foreign_calls, 1);
+        assert_eq!(recording.images()[0].arch, Some(Arch::X86_64));
+    }
 }
 
 /// The victim's own list of what it gave, as random as it was.
 #[test]
 fn the_set_of_values_is_exact() {
-    if !ebpf("the_set_of_values_is_exact") {
-        return;
-    }
-    for seed in ["1", "77", "123456789"] {
-        let (recording, said) = record(&format!("random 3000 {seed}"), Ready::default());
+    for (engine, seed) in engines("the_set_of_values_is_exact")
+        .into_iter()
+        .flat_map(|engine| ["1", "77", "123456789"].map(|seed| (engine, seed)))
+    {
+        let (recording, said) = record_by(engine, &format!("random 3000 {seed}"), Ready::default());
         let seen = values(&recording, Arch::X86_64, IOCTL, "cmd");
         let seen: Vec<String> = seen.iter().map(|value| value.to_string()).collect();
         assert_eq!(seen.join(" "), said.trim());
@@ -113,11 +127,11 @@ fn the_set_of_values_is_exact() {
 
 #[test]
 fn too_many_values_are_marked() {
-    if !ebpf("too_many_values_are_marked") {
-        return;
-    }
-    for (to, overflowed) in [("64", false), ("65", true), ("5000", true)] {
-        let (recording, _) = record(&format!("range 16 0 {to}"), Ready::default());
+    for (engine, (to, overflowed)) in engines("too_many_values_are_marked")
+        .into_iter()
+        .flat_map(|engine| [("64", false), ("65", true), ("500", true)].map(|case| (engine, case)))
+    {
+        let (recording, _) = record_by(engine, &format!("range 16 0 {to}"), Ready::default());
         let cmd = values(&recording, Arch::X86_64, IOCTL, "cmd");
         assert_eq!((cmd.len(), cmd.overflowed()), (64, overflowed), "{to}");
         let count: u64 = recording

@@ -1,10 +1,12 @@
 //! Counting what an engine outside of the kernel sees, in bounded memory.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use strait_abi::{Arch, Syscall};
 use strait_bpf::SeccompData;
-use strait_kernel::ebpf::{Call, Counts, Image};
+use strait_kernel::ebpf::{Call, Counts, Image, Outcomes, Statistics};
+use strait_policy::recording::MAX_VALUES;
 
 /// Errors are from -4095 to -1 (include/linux/err.h, MAX_ERRNO).
 const MAX_ERRNO: u16 = 4095;
@@ -17,7 +19,18 @@ const MAX_IMAGES: usize = 1_022;
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     images: BTreeMap<Image, u32>,
-    counts: Counts,
+    calls: BTreeMap<Call, Entry>,
+    statistics: Statistics,
+    /// When the first call was made.
+    begun: Option<Instant>,
+}
+
+/// One kind of call.
+#[derive(Debug)]
+struct Entry {
+    outcomes: Outcomes,
+    /// The places of its arguments of interest, and the bits of each that the kernel looks at.
+    interests: Vec<(usize, u64)>,
 }
 
 impl Tally {
@@ -27,7 +40,7 @@ impl Tally {
             return number;
         }
         if self.images.len() >= MAX_IMAGES {
-            self.counts.statistics.lost_images += 1;
+            self.statistics.lost_images += 1;
             // One more, of no path, for all that follow.
             return u32::try_from(MAX_IMAGES).unwrap_or(u32::MAX);
         }
@@ -36,24 +49,37 @@ impl Tally {
         number
     }
 
-    /// A call of this program file was begun. Without a table for its ABI there is no call to be
-    /// counted, and it is lost.
+    /// A call of this program file was begun. Without a table for its ABI, or without room, it is
+    /// lost and not named.
     pub(super) fn entered(&mut self, image: u32, data: &SeccompData) -> Option<Call> {
-        let call = self.call(image, data)?;
-        self.counts.calls.entry(call).or_default().entered += 1;
+        let (call, entry) = self.begun(image, data)?;
+        for &(place, mask) in &entry.interests {
+            let seen = entry.outcomes.arguments.entry(place).or_default();
+            seen.values.insert(data.args[place] & mask);
+            if seen.values.len() > MAX_VALUES {
+                // Which are kept must not depend on the order in which they came.
+                seen.values.pop_last();
+                seen.overflow = true;
+            }
+        }
         Some(call)
+    }
+
+    /// The same for a call of which the arguments are not seen.
+    pub(super) fn entered_unseen(&mut self, image: u32, data: &SeccompData) -> Option<Call> {
+        self.begun(image, data).map(|(call, _)| call)
     }
 
     /// A filter answered a call.
     pub(super) fn denied(&mut self, image: u32, data: &SeccompData) {
-        if let Some(call) = self.call(image, data) {
-            self.counts.calls.entry(call).or_default().denied += 1;
+        if let Some((_, entry)) = self.entry(image, data) {
+            entry.outcomes.denied += 1;
         }
     }
 
     /// A call that was begun has this result; returns whether it is a success.
     pub(super) fn returned(&mut self, call: Call, result: i64) -> bool {
-        let outcomes = self.counts.calls.entry(call).or_default();
+        let Some(Entry { outcomes, .. }) = self.calls.get_mut(&call) else { return false };
         match u16::try_from(result.wrapping_neg()) {
             Ok(errno @ 1..=MAX_ERRNO) => {
                 *outcomes.errnos.entry(errno).or_default() += 1;
@@ -68,39 +94,68 @@ impl Tally {
 
     /// A task of the workload was seen for the first time.
     pub(super) fn task(&mut self) {
-        self.counts.statistics.tasks += 1;
+        self.statistics.tasks += 1;
     }
 
     /// A task was seen to exec.
     pub(super) fn exec(&mut self) {
-        self.counts.statistics.execs += 1;
+        self.statistics.execs += 1;
     }
 
     /// A task has put a filter on itself.
     pub(super) fn filtered(&mut self) {
-        self.counts.statistics.filtered_tasks += 1;
+        self.statistics.filtered_tasks += 1;
+    }
+
+    /// So many calls were lost.
+    pub(super) fn lost(&mut self, calls: u64) {
+        self.statistics.lost_calls += calls;
     }
 
     /// What was counted.
     pub(super) fn counts(self) -> Counts {
-        let mut counts = self.counts;
-        counts.images = self.images.into_iter().map(|(image, number)| (number, image)).collect();
-        counts
+        Counts {
+            images: self.images.into_iter().map(|(image, number)| (number, image)).collect(),
+            calls: self.calls.into_iter().map(|(call, entry)| (call, entry.outcomes)).collect(),
+            time_us: self.begun.map(micros_since),
+            statistics: self.statistics,
+            ..Counts::default()
+        }
     }
 
-    fn call(&mut self, image: u32, data: &SeccompData) -> Option<Call> {
+    fn begun(&mut self, image: u32, data: &SeccompData) -> Option<(Call, &mut Entry)> {
+        let now = micros_since(*self.begun.get_or_insert_with(Instant::now));
+        let (call, entry) = self.entry(image, data)?;
+        entry.outcomes.entered += 1;
+        entry.outcomes.times_us.get_or_insert((now, now)).1 = now;
+        Some((call, entry))
+    }
+
+    fn entry(&mut self, image: u32, data: &SeccompData) -> Option<(Call, &mut Entry)> {
         let Some(arch) = arch_of(data) else {
             // Counted as what it is not would be worse.
-            self.counts.statistics.lost_calls += 1;
+            self.statistics.lost_calls += 1;
             return None;
         };
         let call = Call { image, phase: None, arch, nr: data.nr };
-        if self.counts.calls.len() >= MAX_CALLS && !self.counts.calls.contains_key(&call) {
-            self.counts.statistics.lost_calls += 1;
+        if self.calls.len() >= MAX_CALLS && !self.calls.contains_key(&call) {
+            self.statistics.lost_calls += 1;
             return None;
         }
-        Some(call)
+        let entry = self.calls.entry(call).or_insert_with(|| {
+            let interests = arch.syscall(data.nr).into_iter();
+            let interests = interests.flat_map(|syscall| syscall.args_of_interest(arch));
+            Entry {
+                outcomes: Outcomes::default(),
+                interests: interests.map(|(place, arg)| (place, arg.width(arch).mask())).collect(),
+            }
+        });
+        Some((call, entry))
     }
+}
+
+fn micros_since(begin: Instant) -> u64 {
+    u64::try_from(begin.elapsed().as_micros()).unwrap_or(u64::MAX)
 }
 
 /// The ABI of a call, as `seccomp_data` shows it.
@@ -137,11 +192,20 @@ mod tests {
             let path = format!("/{number}").into_bytes();
             tally.image(Image { path, script: None });
         }
+        // ioctl: more commands than are kept, whatever the bits that the kernel does not take.
+        for cmd in (0..100).rev() {
+            let args = [3, cmd | 1 << 40, 9, 9, 9, 9];
+            tally.entered(0, &SeccompData::new(arch, 16).with_args(args));
+        }
         let counts = tally.counts();
         assert_eq!(counts.calls.len(), MAX_CALLS);
         assert_eq!(counts.statistics.lost_calls, 20_000 - 16_384);
         assert_eq!(counts.images.len(), MAX_IMAGES);
         assert_eq!(counts.statistics.lost_images, 8);
+        let ioctl = counts.calls.iter().find(|(call, _)| call.nr == 16).unwrap().1;
+        assert_eq!(ioctl.arguments.keys().collect::<Vec<_>>(), [&1]);
+        assert!(ioctl.arguments[&1].overflow);
+        assert!(ioctl.arguments[&1].values.iter().copied().eq(0..64));
         assert_eq!(counts.calls.iter().find(|(call, _)| call.nr == 7).unwrap().1.entered, 2);
     }
 }
