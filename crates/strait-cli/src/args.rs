@@ -617,6 +617,8 @@ pub enum Engine {
     Notify,
     /// ptrace (needs nothing; slow)
     Ptrace,
+    /// Audit records of every call (needs CAP_AUDIT_READ; commands only; sees no results)
+    Audit,
 }
 
 /// Who observes the runs of `tighten`: those that see what a filter denied.

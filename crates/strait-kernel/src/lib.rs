@@ -4,6 +4,7 @@
 //! interface, is small, and states what the kernel promises and what it asks for.
 
 pub mod attack;
+pub mod audit;
 mod before_exec;
 pub mod child;
 pub mod command;

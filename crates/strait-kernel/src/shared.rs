@@ -167,6 +167,10 @@ pub(crate) struct Shared<T: Shareable> {
     value: NonNull<T>,
 }
 
+// SAFETY: the mapping is not bound to a thread, and a value that two processes may share may go
+// from one thread to another.
+unsafe impl<T: Shareable> Send for Shared<T> {}
+
 impl<T: Shareable> Shared<T> {
     /// Maps the memory, all zero.
     pub(crate) fn new() -> io::Result<Shared<T>> {

@@ -6,24 +6,25 @@
 //! dies, however it does, the keeper lets pass the one call that was read and perhaps not answered,
 //! whose id stands in the memory, and from then on every other.
 
+use std::cell::UnsafeCell;
 use std::ffi::c_void;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::ptr::{self, NonNull};
+use std::ptr;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::mm::{MapFlags, ProtFlags};
 use strait_abi::AuditArch;
 use strait_bpf::SeccompData;
 
 pub use crate::keeper::Keeper;
 use crate::seccomp::{Listener, Notification};
+use crate::shared::{Shareable, Shared};
 
 /// The one who answers.
 #[derive(Debug)]
 pub struct Supervision {
     listener: Listener,
-    mailbox: Mailbox,
+    mailbox: Shared<Letter>,
 }
 
 impl Supervision {
@@ -47,7 +48,7 @@ impl Supervision {
                 SYNC_WAKE_UP,
             )
         };
-        Ok(Supervision { listener, mailbox: Mailbox::new()? })
+        Ok(Supervision { listener, mailbox: Shared::new()? })
     }
 
     /// The listener.
@@ -70,10 +71,11 @@ impl Supervision {
     /// ([`Supervision::is_over`] tells); EINTR if a signal came, as by a
     /// [`Waker`](crate::waker::Waker).
     pub fn receive(&mut self) -> io::Result<Notification> {
-        // SAFETY: the mapping is writable, of this size, and only the supervisor writes to it: the
-        // exclusive borrow makes that one thread, and the keeper reads only when this process is
-        // dead.
-        unsafe { ptr::write_bytes(self.mailbox.0.as_ptr(), 0, 1) };
+        // SAFETY: an integer structure, for which zero is a value; only the supervisor writes to it,
+        // the exclusive borrow makes that one thread, and the keeper reads when this process is dead.
+        unsafe { ptr::write_bytes(self.mailbox.notification.get(), 0, 1) };
+        // SAFETY: as above.
+        unsafe { ptr::write_bytes(self.mailbox.spare.get(), 0, 1) };
         // SAFETY: the descriptor is open for the borrow; RECV takes a pointer to a zeroed
         // `struct seccomp_notif`, and the letter is zeroed and larger, with room for a kernel whose
         // structure has grown.
@@ -81,7 +83,7 @@ impl Supervision {
             libc::ioctl(
                 self.listener.as_fd().as_raw_fd(),
                 libc::SECCOMP_IOCTL_NOTIF_RECV,
-                self.mailbox.notification().cast::<c_void>(),
+                self.mailbox.notification.get().cast::<c_void>(),
             )
         };
         if done != 0 {
@@ -89,7 +91,7 @@ impl Supervision {
         }
         // SAFETY: initialised, by zeros and then by the kernel, with integers, for which every bit
         // pattern is a value; nobody writes to it now.
-        let letter = unsafe { self.mailbox.notification().read() };
+        let letter = unsafe { self.mailbox.notification.get().read() };
         Ok(Notification {
             id: letter.id,
             tid: letter.pid,
@@ -119,7 +121,7 @@ impl Supervision {
     pub(crate) fn last_read(&self) -> u64 {
         // SAFETY: initialised integers, as in `receive`; the caller is the keeper, whose supervisor
         // is dead, or a supervisor that does not receive now.
-        unsafe { self.mailbox.notification().read_volatile() }.id
+        unsafe { self.mailbox.notification.get().read_volatile() }.id
     }
 }
 
@@ -140,44 +142,10 @@ pub fn is_over(listener: &impl AsFd) -> bool {
 /// What RECV writes to.
 #[repr(C)]
 struct Letter {
-    notification: libc::seccomp_notif,
-    spare: [u64; 16],
+    notification: UnsafeCell<libc::seccomp_notif>,
+    /// Room for what a newer kernel's structure has grown by.
+    spare: UnsafeCell<[u64; 16]>,
 }
 
-/// A letter in memory that a fork shares.
-#[derive(Debug)]
-struct Mailbox(NonNull<Letter>);
-
-// SAFETY: the memory is not bound to a thread; who may touch it when is said where it is touched.
-unsafe impl Send for Mailbox {}
-// SAFETY: a shared reference writes nothing, and what it reads is written through an exclusive one.
-unsafe impl Sync for Mailbox {}
-
-impl Mailbox {
-    fn new() -> io::Result<Mailbox> {
-        // SAFETY: a new mapping at an address of the kernel's choice touches no other memory.
-        let memory = unsafe {
-            rustix::mm::mmap_anonymous(
-                ptr::null_mut(),
-                size_of::<Letter>(),
-                ProtFlags::READ | ProtFlags::WRITE,
-                MapFlags::SHARED,
-            )
-        }?;
-        let letter = NonNull::new(memory.cast());
-        Ok(Mailbox(letter.ok_or_else(|| io::Error::from_raw_os_error(libc::ENOMEM))?))
-    }
-
-    /// The notification, which a letter begins with.
-    fn notification(&self) -> *mut libc::seccomp_notif {
-        self.0.as_ptr().cast()
-    }
-}
-
-impl Drop for Mailbox {
-    fn drop(&mut self) {
-        // SAFETY: made in `new` with this length; nothing borrows from it beyond `self`. A failure
-        // leaves the mapping, which harms nothing.
-        let _ = unsafe { rustix::mm::munmap(self.0.as_ptr().cast(), size_of::<Letter>()) };
-    }
-}
+// SAFETY: integers only, for which zero is a value. The supervisor alone writes, in an UnsafeCell.
+unsafe impl Shareable for Letter {}

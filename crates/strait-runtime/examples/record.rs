@@ -1,4 +1,4 @@
-//! Records a command into a file: `record auto|ebpf|notify|ptrace FILE CMD…`.
+//! Records a command into a file: `record auto|ebpf|notify|ptrace|audit FILE CMD…`.
 
 use std::error::Error;
 use std::{env, fs};
@@ -8,11 +8,12 @@ use strait_runtime::record::{Choice, Ready, Request, Target, start};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut words = env::args_os().skip(1);
-    let usage = "usage: record auto|ebpf|notify|ptrace FILE CMD…";
+    let usage = "usage: record auto|ebpf|notify|ptrace|audit FILE CMD…";
     let engine = match words.next().ok_or(usage)?.to_str() {
         Some("auto") => Choice::Auto,
         Some("ebpf") => Choice::Ebpf,
         Some("notify") => Choice::Notify,
+        Some("audit") => Choice::Audit,
         Some("ptrace") => Choice::Ptrace,
         _ => return Err(usage.into()),
     };

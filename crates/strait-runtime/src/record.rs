@@ -8,6 +8,7 @@
 mod counted;
 mod document;
 mod ending;
+mod logged;
 mod notified;
 mod program;
 mod program_file;
@@ -23,6 +24,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, test_kill_process};
 use strait_abi::Syscall;
+use strait_kernel::audit::AuditError;
 use strait_kernel::child::{ExecError, ForkError, PendingChild};
 use strait_kernel::command::Command;
 use strait_kernel::ebpf::{self, EbpfError, READY};
@@ -100,6 +102,8 @@ pub enum Choice {
     Notify,
     /// ptrace, or an error.
     Ptrace,
+    /// Audit records, or an error. For commands that are not confined.
+    Audit,
 }
 
 /// Why there is no recording.
@@ -127,6 +131,9 @@ pub enum RecordError {
         #[source]
         source: io::Error,
     },
+    /// Audit records cannot be had or be read.
+    #[error("cannot record by audit")]
+    Audit(#[from] AuditError),
     /// The notified calls could not be answered.
     #[error("cannot record by notify")]
     Notify(#[source] io::Error),
@@ -215,6 +222,7 @@ enum Observer {
     Ebpf(Box<tree::Observer>),
     Notify(Box<notified::Observer>),
     Ptrace(Box<traced::Observer>),
+    Audit(Box<logged::Observer>),
 }
 
 impl Recorder {
@@ -245,6 +253,7 @@ impl Recorder {
             }
             Observer::Notify(observer) => observer.wait()?,
             Observer::Ptrace(observer) => observer.wait()?,
+            Observer::Audit(observer) => observer.wait()?,
         };
         self.interrupted_by = signal.get().copied();
         Ok(document::recording(engine, command, counted))
@@ -281,6 +290,7 @@ fn begin(request: &Request<'_>, loaded: Option<ebpf::Recorder>) -> Result<Runnin
         Choice::Ebpf => (by_ebpf(request, loaded)?, AS_ASKED.to_owned()),
         Choice::Notify => (by_notify(request)?, AS_ASKED.to_owned()),
         Choice::Ptrace => (by_ptrace(request)?, AS_ASKED.to_owned()),
+        Choice::Audit => (by_audit(request)?, AS_ASKED.to_owned()),
         Choice::Auto => by_the_best(request, loaded, true)?,
         Choice::AutoWithResults => by_the_best(request, loaded, false)?,
     };
@@ -370,6 +380,19 @@ fn by_ptrace(request: &Request<'_>) -> Result<Observed, RecordError> {
     let (observer, verified) = traced::start(request, pending, ending)?;
     let observer = Observer::Ptrace(Box::new(observer));
     Ok(Observed { name: "ptrace", observer, verified, child, signal })
+}
+
+fn by_audit(request: &Request<'_>) -> Result<Observed, RecordError> {
+    let Target::Command { command, enforcement: None } = request.target else {
+        return Err(RecordError::Target { engine: "audit" });
+    };
+    let forked = logged::fork(command)?;
+    let child = Some(forked.child.pid());
+    let interrupts = Interrupts::block().map_err(RecordError::Wait)?;
+    let ending = ending::Ending::new(interrupts, request.duration);
+    let signal = ending.signal();
+    let observer = Observer::Audit(Box::new(logged::start(forked, ending)?));
+    Ok(Observed { name: "audit", observer, verified: None, child, signal })
 }
 
 /// A child for the command, and from then on the signals that would end this process are read.

@@ -111,7 +111,7 @@ fn engines_agree_on_everything_of_a_program() {
 #[test]
 fn a_recorder_forgets_what_it_has_recorded() {
     let test = "a_recorder_forgets_what_it_has_recorded";
-    for engine in engines(test) {
+    for engine in engines_with_results(test) {
         let mut recorder = strait_runtime::record::Recorder::new();
         let mut loaded = Vec::new();
         for (program, arguments) in [
@@ -258,7 +258,9 @@ fn scripts_and_strange_names() {
         let recording = running.unwrap().wait().unwrap();
         let [image] = recording.images() else { panic!("{:?}", recording.images()) };
         assert!(image.path.ends_with("sh"), "{engine:?}: {}", image.path);
-        assert_eq!(image.script.as_deref(), script.to_str(), "{engine:?}");
+        // The records of audit have the file that runs, which is the interpreter.
+        let seen = script.to_str().filter(|_| engine != Choice::Audit);
+        assert_eq!(image.script.as_deref(), seen, "{engine:?}");
     }
 }
 

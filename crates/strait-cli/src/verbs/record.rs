@@ -94,6 +94,7 @@ fn choice(engine: Engine) -> Choice {
         Engine::Ebpf => Choice::Ebpf,
         Engine::Notify => Choice::Notify,
         Engine::Ptrace => Choice::Ptrace,
+        Engine::Audit => Choice::Audit,
     }
 }
 

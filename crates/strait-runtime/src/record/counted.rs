@@ -17,6 +17,8 @@ pub(super) struct Counted {
     pub(super) filtered: bool,
     /// Whether the results of calls were seen.
     pub(super) sees_results: bool,
+    /// What was lost besides, by place.
+    pub(super) lost: Vec<(&'static str, u64)>,
     /// What could not be seen, a sentence each.
     pub(super) blind_spots: Vec<String>,
 }

@@ -27,7 +27,8 @@ const RESTARTS: RangeInclusive<u16> = 512..=516;
 
 /// The recording of what was counted.
 pub(super) fn recording(engine: Engine, command: Vec<String>, counted: Counted) -> Recording {
-    let Counted { counts, status, interrupted, filtered, sees_results, blind_spots } = counted;
+    let Counted { counts, status, interrupted, filtered, sees_results, lost: more, blind_spots } =
+        counted;
     let kernel = text(rustix::system::uname().release().to_bytes());
     let mut recording = Recording::builder(engine, kernel);
     recording.command(command);
@@ -39,6 +40,9 @@ pub(super) fn recording(engine: Engine, command: Vec<String>, counted: Counted) 
         recording.observe(site, &observation(call, outcomes));
     }
     lost(&counts.statistics, &mut recording);
+    for (place, count) in more {
+        recording.lost(place, count);
+    }
     let completeness = recording.completeness();
     completeness.interrupted = interrupted;
     completeness.filter_active = filtered || counts.statistics.filtered_tasks > 0;

@@ -159,6 +159,7 @@ impl Observer {
             interrupted: self.ending.early(),
             filtered: self.filtered || loaded,
             sees_results: false,
+            lost: Vec::new(),
             blind_spots: blind_spots
                 .into_iter()
                 .filter(|&(holds, _)| holds)
@@ -239,7 +240,7 @@ fn wants_listener(call: &Notification) -> bool {
 }
 
 /// `no_new_privs` is left alone where that is allowed, so that set-user-ID programs work as ever.
-fn privileges() -> Privileges {
+pub(super) fn privileges() -> Privileges {
     let own = rustix::process::getpid();
     match Task::read(own, own) {
         Ok(task) if task.capabilities.has_effective(CAP_SYS_ADMIN) => Privileges::Keep,

@@ -49,10 +49,13 @@ impl Tally {
         number
     }
 
-    /// A call of this program file was begun. Without a table for its ABI, or without room, it is
+    /// A call of this program file is begun now. Without a table for its ABI, or without room, it is
     /// lost and not named.
     pub(super) fn entered(&mut self, image: u32, data: &SeccompData) -> Option<Call> {
-        let (call, entry) = self.begun(image, data)?;
+        let now = micros_since(*self.begun.get_or_insert_with(Instant::now));
+        let (call, entry) = self.entry(image, data)?;
+        entry.outcomes.entered += 1;
+        entry.outcomes.times_us.get_or_insert((now, now)).1 = now;
         for &(place, mask) in &entry.interests {
             let seen = entry.outcomes.arguments.entry(place).or_default();
             seen.values.insert(data.args[place] & mask);
@@ -65,9 +68,11 @@ impl Tally {
         Some(call)
     }
 
-    /// The same for a call of which the arguments are not seen.
+    /// The same for a call of which neither the arguments nor the time are seen.
     pub(super) fn entered_unseen(&mut self, image: u32, data: &SeccompData) -> Option<Call> {
-        self.begun(image, data).map(|(call, _)| call)
+        let (call, entry) = self.entry(image, data)?;
+        entry.outcomes.entered += 1;
+        Some(call)
     }
 
     /// A filter answered a call.
@@ -121,14 +126,6 @@ impl Tally {
             statistics: self.statistics,
             ..Counts::default()
         }
-    }
-
-    fn begun(&mut self, image: u32, data: &SeccompData) -> Option<(Call, &mut Entry)> {
-        let now = micros_since(*self.begun.get_or_insert_with(Instant::now));
-        let (call, entry) = self.entry(image, data)?;
-        entry.outcomes.entered += 1;
-        entry.outcomes.times_us.get_or_insert((now, now)).1 = now;
-        Some((call, entry))
     }
 
     fn entry(&mut self, image: u32, data: &SeccompData) -> Option<(Call, &mut Entry)> {

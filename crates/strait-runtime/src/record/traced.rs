@@ -211,6 +211,7 @@ impl Observer {
             interrupted: self.ending.early(),
             filtered: filtered || self.confined,
             sees_results: true,
+            lost: Vec::new(),
             blind_spots,
         })
     }

@@ -177,6 +177,7 @@ impl Observer {
             interrupted: self.ending.early(),
             filtered: self.filtered,
             sees_results: true,
+            lost: Vec::new(),
             blind_spots: match self.workload {
                 Followed::Command { .. } => Vec::new(),
                 _ => vec![UNDER_WAY.to_owned()],

@@ -33,6 +33,10 @@ pub fn ebpf(test: &str) -> bool {
 pub fn engines(test: &str) -> Vec<Choice> {
     let mut engines = engines_with_results(test);
     engines.push(Choice::Notify);
+    match strait_kernel::audit::Log::open() {
+        Ok(_) => engines.push(Choice::Audit),
+        Err(error) => skip(test, &format!("the audit engine: {error}")),
+    }
     engines
 }
 
@@ -47,6 +51,7 @@ pub fn name(engine: Choice) -> &'static str {
         Choice::Ebpf => "ebpf",
         Choice::Notify => "notify",
         Choice::Ptrace => "ptrace",
+        Choice::Audit => "audit",
         _ => "auto",
     }
 }
@@ -54,7 +59,7 @@ pub fn name(engine: Choice) -> &'static str {
 /// What an engine sees of what a program did: some do not see what comes of a call.
 pub fn seen_by(engine: Choice, did: &Calls) -> Calls {
     let mut calls = did.clone();
-    if engine == Choice::Notify {
+    if matches!(engine, Choice::Notify | Choice::Audit) {
         calls.retain(|_, outcomes| outcomes.count > 0);
         for outcomes in calls.values_mut() {
             *outcomes = Outcomes { count: outcomes.count, ..Outcomes::default() };
