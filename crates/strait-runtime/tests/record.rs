@@ -135,8 +135,12 @@ fn a_recorder_forgets_what_it_has_recorded() {
             let (running, _output) = begin(&program, arguments, engine, None);
             let alone = running.unwrap().wait().unwrap();
             assert_eq!(again.images(), alone.images(), "{engine:?} {program:?}");
+            // What threads call by timing alone: madvise and exit, if the process has not ended
+            // before them, and futex, if they have to wait.
+            let timing = [28, 60, 202];
             let names = |recording: &Recording| -> Vec<_> {
                 let calls = recording.calls().iter();
+                let calls = calls.filter(|call| !timing.contains(&call.nr));
                 calls.map(|call| (call.image, call.arch, call.nr)).collect()
             };
             assert_eq!(names(&again), names(&alone), "{engine:?} {program:?}");
