@@ -149,11 +149,16 @@ pub struct Recorder {
 
 impl Recorder {
     pub fn new(engine: Choice, file: &Path) -> Recorder {
+        Recorder::of(engine, file, &["loop"])
+    }
+
+    /// The same of what the caller does by these words, the first of which says `ready`.
+    pub fn of(engine: Choice, file: &Path, words: &[&str]) -> Recorder {
         let mut process = process::Command::new(example())
             .arg(name(engine))
             .arg(file)
             .arg(victim::caller())
-            .arg("loop")
+            .args(words)
             .stdout(Stdio::piped())
             .process_group(0)
             .spawn()

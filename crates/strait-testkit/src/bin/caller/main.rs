@@ -15,8 +15,20 @@
 //! - `killed`: a child that is killed in a call
 //! - `sleep MS`
 //! - `time N`: 5,000 calls, N times; prints the nanoseconds that one took in the quickest
+//! - `bomb D N`: a tree of processes, D levels deep, that make N calls each
+//! - `sibling N`: a child's child by clone3 with CLONE_PARENT, that makes N calls
+//! - `into-cgroup PATH N`: a child by clone3 with CLONE_INTO_CGROUP, that makes N calls
+//! - `kill-thread N`: a thread that makes N calls, and one for which a filter kills it alone
+//! - `listener`: asks for a filter with a listener
+//! - `numbers A B`: a call of each number from A to below B
+//! - `stopped K N`: a child that is stopped and continued K times, and makes N calls each time
+//! - `stubborn`: does not end by SIGTERM and the like
+//! - `exec-file PATH WORD`: execs another program
+//! - `user N`: ends unless this is the effective user
 //! - `loop`: one call again and again until it is ended by SIGTERM or SIGINT; prints how often
 #![allow(clippy::unwrap_used, reason = "a victim has nobody to report to")]
+
+mod adversity;
 
 use std::ffi::c_long;
 use std::io::Write;
@@ -67,6 +79,25 @@ fn main() {
             "daemon" => daemon(text().parse().unwrap()),
             "filter" => filter(text().parse().unwrap()),
             "killed" => killed(),
+            "bomb" => adversity::bomb(text().parse().unwrap(), text().parse().unwrap()),
+            "sibling" => adversity::sibling(text().parse().unwrap()),
+            "into-cgroup" => {
+                let folder = text();
+                adversity::into_cgroup(&folder, text().parse().unwrap());
+            }
+            "kill-thread" => adversity::kill_thread(text().parse().unwrap()),
+            "listener" => adversity::listener(),
+            "numbers" => adversity::numbers(text().parse().unwrap(), text().parse().unwrap()),
+            "stopped" => adversity::stopped(text().parse().unwrap(), text().parse().unwrap()),
+            "stubborn" => adversity::stubborn(),
+            "exec-file" => {
+                let path = text();
+                adversity::become_program(&path, rest(&mut words));
+            }
+            "user" => {
+                // SAFETY: the call takes nothing.
+                assert_eq!(unsafe { libc::geteuid() }, text().parse::<libc::uid_t>().unwrap());
+            }
             "sleep" => thread::sleep(Duration::from_millis(text().parse().unwrap())),
             "time" => time(text().parse().unwrap()),
             "loop" => endless(),
