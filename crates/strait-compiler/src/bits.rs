@@ -13,7 +13,8 @@
 
 use crate::graph::{Compare, Graph};
 use crate::hash::QuickMap;
-use crate::tree::{Aim, Asked, Choice, Span, joined, plan};
+use crate::search::plan;
+use crate::tree::{Aim, Asked, Span, joined};
 
 /// Values above this are not looked at one by one.
 const EACH: u32 = 1 << 9;
@@ -154,14 +155,8 @@ impl<'a> Descent<'a> {
         moves.truncate(FOLLOWED);
         let mut moves: Vec<Move> =
             moves.into_iter().map(|(_, mask)| Move::Ask(Compare::AnyBit, mask)).collect();
-        match without.first() {
-            Choice::Split(at) => {
-                moves.push(Move::Ask(Compare::AtLeast, spans[usize::from(at)].first))
-            }
-            Choice::Take(span) => {
-                moves.push(Move::Ask(Compare::Equal, spans[usize::from(span)].first))
-            }
-            Choice::Same(_) | Choice::Chain(_) => {}
+        if let Some((compare, constant)) = without.first() {
+            moves.push(Move::Ask(compare, constant));
         }
         for next in moves {
             let Move::Ask(compare, constant) = next else { continue };

@@ -21,6 +21,7 @@ mod numbers;
 mod plain;
 mod prove;
 mod room;
+mod search;
 mod split;
 mod tree;
 
@@ -237,10 +238,7 @@ fn instructions(rules: &Rules, options: &Options) -> Vec<Insn> {
         Level::None => plain::rules(&mut graph, rules, words),
         Level::Speed | Level::Size => {
             let size = options.level == Level::Size;
-            let thorough = options.effort == Effort::Thorough;
-            // Frequencies make more of the places for a split worth a look.
-            let window = if options.frequencies.is_some() { 8 } else { 2 };
-            let aim = Aim { size, thorough, window: if thorough { 8 } else { window } };
+            let aim = Aim { size, thorough: options.effort == Effort::Thorough };
             numbers::rules(&mut graph, rules, words, aim, options)
         }
     };
