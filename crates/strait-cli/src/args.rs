@@ -327,6 +327,16 @@ pub struct Compile {
     /// Prefer the shortest program to the fastest
     #[arg(long)]
     pub size: bool,
+    /// Make the calls of this recording fast, as often as each was made; repeatable
+    #[arg(long = "profile", value_name = "REC", value_hint = ValueHint::FilePath)]
+    pub recordings: Vec<PathBuf>,
+    /// Take some seconds to look for a better program
+    #[arg(long)]
+    pub thorough: bool,
+    /// Make several programs, to be loaded all of them, if one would be too long; the files are F.1,
+    /// F.2, and so on
+    #[arg(long)]
+    pub split: bool,
     /// Write the program to this file (default: standard output)
     #[arg(short, long, value_name = "F", value_hint = ValueHint::FilePath)]
     pub output: Option<PathBuf>,
@@ -348,9 +358,10 @@ pub struct Prove {
     /// The policy (`-`: standard input)
     #[arg(value_name = "POLICY", value_hint = ValueHint::FilePath)]
     pub policy: PathBuf,
-    /// A program file, or `pid:N` for what the kernel holds for a process
-    #[arg(value_name = "PROGRAM")]
-    pub subject: Subject,
+    /// A program file, or several that are loaded together, or `pid:N` for what the kernel holds for
+    /// a process
+    #[arg(value_name = "PROGRAM", required = true)]
+    pub subjects: Vec<Subject>,
     /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
@@ -670,6 +681,8 @@ pub enum Arguments {
 pub enum ProgramFormat {
     /// The array of `struct sock_filter` that the kernel takes
     Bpf,
+    /// The same in hexadecimal, an instruction a line
+    Hex,
     /// The text that a C array initialiser takes
     C,
     /// The text that a Rust array takes

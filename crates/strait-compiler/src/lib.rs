@@ -31,6 +31,7 @@ use std::fmt;
 use strait_abi::AuditArch;
 use strait_bpf::{Action, Cost, Decision, Insn, Program, ProgramError, SeccompData, Undecided};
 use strait_policy::Rules;
+use strait_policy::recording::{Phase, Recording};
 
 pub use room::Room;
 
@@ -78,6 +79,16 @@ impl Frequencies {
     pub fn add(&mut self, arch: AuditArch, nr: u32, times: u64) {
         let count = self.calls.entry((arch, nr)).or_default();
         *count = count.saturating_add(times);
+    }
+
+    /// Counts the calls of a recording on which a filter of the workload has to decide: also those
+    /// that another filter denied then, not those made before a filter was loaded.
+    pub fn add_recording(&mut self, recording: &Recording) {
+        let calls = recording.calls().iter();
+        for call in calls.filter(|call| call.phase != Some(Phase::BeforeFilter)) {
+            let times = call.outcomes.count.saturating_add(call.outcomes.denied);
+            self.add(call.arch.audit_arch(), call.nr, times);
+        }
     }
 }
 

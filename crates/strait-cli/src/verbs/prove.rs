@@ -1,8 +1,8 @@
-//! `strait prove POLICY (F | pid:N)`.
+//! `strait prove POLICY (F… | pid:N)`.
 
 use std::process::ExitCode;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use rustix::process::Pid;
 use serde_json::json;
 use strait_bpf::{Comparison, Decision, Relation};
@@ -22,13 +22,22 @@ use crate::witness;
 /// Proves that a program, or what the kernel holds for a process, decides as the policy.
 pub fn run(args: &Prove) -> Result<ExitCode, Failure> {
     let (policy, rules) = documents::policy(&args.policy, &args.profile)?;
-    let path = match &args.subject {
-        Subject::File(path) => path,
-        Subject::Pid(pid) => return installed(args, &rules, *pid),
-    };
-    let subject = input::name(path);
-    let decision =
-        Decision::of(&documents::program_for(&policy, path)?).map_err(Failure::refused)?;
+    if let [Subject::Pid(pid)] = args.subjects[..] {
+        return installed(args, &rules, pid);
+    }
+    let paths = args.subjects.iter().map(|subject| match subject {
+        Subject::File(path) => Ok(path),
+        Subject::Pid(pid) => {
+            let pid = pid.as_raw_nonzero();
+            Err(Failure::bad_input(anyhow!("pid:{pid} is proved alone, without other programs")))
+        }
+    });
+    let paths = paths.collect::<Result<Vec<_>, _>>()?;
+    let names: Vec<String> = paths.iter().map(|path| input::name(path)).collect();
+    let subject = names.join(", ");
+    let programs = paths.into_iter().map(|path| documents::program_for(&policy, path));
+    let programs = programs.collect::<Result<Vec<_>, _>>()?;
+    let decision = Decision::of_stack(&programs).map_err(Failure::refused)?;
     let intended = rules.decision().context("the policy").map_err(Failure::bad_input)?;
     let comparison = intended.compare(&decision).map_err(Failure::refused)?;
     let holds = comparison.order == Relation::Equal;
