@@ -6,6 +6,7 @@ mod effort;
 pub mod fuzz;
 pub mod generate;
 pub mod kernel;
+pub mod rules;
 mod skip;
 pub mod smt;
 pub mod victim;
