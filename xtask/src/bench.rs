@@ -3,9 +3,15 @@
 //! Builds the same policies with Strait and with its peers and counts, with one interpreter, what
 //! their programs cost. Only the last part, in the kernel, looks at a clock.
 
+#[cfg(test)]
+mod agreement;
+mod bound;
 mod building;
 mod calls;
+mod deciding;
 mod diff;
+#[cfg(test)]
+mod figures;
 mod inspect;
 mod kernel;
 mod measure;
@@ -68,11 +74,17 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     }
 }
 
-/// The folder with the policies: as given, as `STRAIT_BENCH` says, or beside the checkout.
+/// The folder with the policies.
+fn policies() -> PathBuf {
+    crate::root().join("testdata/policies")
+}
+
+/// All of it, with the policies in the folder or in the one that `STRAIT_BENCH` names, else with
+/// those of the tests.
 fn filters(folder: Option<PathBuf>) -> Result<()> {
     let folder = folder
         .or_else(|| std::env::var_os("STRAIT_BENCH").map(PathBuf::from))
-        .unwrap_or_else(|| crate::root().join("../shared/bench"));
+        .unwrap_or_else(policies);
     if !folder.is_dir() {
         eprintln!("SKIP bench filters: {} is no folder", folder.display());
         return Ok(());
@@ -103,6 +115,8 @@ fn filters(folder: Option<PathBuf>) -> Result<()> {
             Err(error) => eprintln!("SKIP building {policy}: {error:#}"),
         }
     }
+    println!();
+    deciding::run()?;
     println!();
     match kernel::build() {
         Ok(binary) => in_kernel(&folder, &peers, &binary),
@@ -144,6 +158,11 @@ fn in_kernel(folder: &Path, peers: &[peers::Peer], binary: &Path) -> Result<()> 
 /// One line for each program of a policy.
 fn table(workload: &Workload, mix: &BTreeMap<u32, f64>, peers: &[peers::Peer]) -> Result<()> {
     let rules = workload.resolve()?;
+    let least = bound::of(workload, &rules);
+    println!(
+        "{:<18} {:<26} {:>6} {:>8.2}",
+        workload.name, "least, >= and == alone", least.length, least.uniform
+    );
     let mut best: Option<Cost> = None;
     for (name, options) in ours(workload, mix) {
         let compiled = compile(&rules, &options)?;
@@ -165,12 +184,7 @@ fn table(workload: &Workload, mix: &BTreeMap<u32, f64>, peers: &[peers::Peer]) -
 
 /// The ways in which Strait is asked to compile.
 fn ours(workload: &Workload, mix: &BTreeMap<u32, f64>) -> Vec<(&'static str, Options)> {
-    let arch = workload.arches[0].audit_arch();
-    let mut frequencies = Frequencies::new();
-    for (&nr, &share) in mix {
-        frequencies.add(arch, nr, times(share));
-    }
-    let profile = Options { frequencies: Some(frequencies), ..Options::default() };
+    let profile = Options { frequencies: Some(frequencies(workload, mix)), ..Options::default() };
     let level = |level| Options { level, ..Options::default() };
     vec![
         ("strait", level(Level::Speed)),
@@ -181,6 +195,15 @@ fn ours(workload: &Workload, mix: &BTreeMap<u32, f64>) -> Vec<(&'static str, Opt
         ("strait, thorough, size", Options { effort: Effort::Thorough, ..level(Level::Size) }),
         ("strait, plain", level(Level::None)),
     ]
+}
+
+/// The distribution as the compiler takes it.
+fn frequencies(workload: &Workload, mix: &BTreeMap<u32, f64>) -> Frequencies {
+    let mut frequencies = Frequencies::new();
+    for (&nr, &share) in mix {
+        frequencies.add(workload.arches[0].audit_arch(), nr, times(share));
+    }
+    frequencies
 }
 
 /// A share as calls out of a million.
