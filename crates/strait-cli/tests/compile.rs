@@ -42,7 +42,7 @@ fn every_form_is_read_back() {
         succeeds(&dir, &["compile", "p.yaml", "-o", "p.bpf"]);
         let raw = succeeds(&dir, &["disasm", "p.bpf"]);
         assert_eq!(String::from_utf8_lossy(&raw).contains("big-endian"), arch == "s390x");
-        for form in ["hex", "c", "rust"] {
+        for form in ["hex", "c", "rust", "json"] {
             let file = format!("p.{form}");
             succeeds(&dir, &["compile", "p.yaml", "--format", form, "-o", &file]);
             succeeds(&dir, &["prove", "p.yaml", &file]);
@@ -58,9 +58,10 @@ fn every_form_is_read_back() {
 #[test]
 fn text_that_is_no_program_is_an_error_with_its_place() {
     let dir = TempDir::new().unwrap();
-    fs::write(dir.path().join("p.hex"), "2000000004000000\nzz").unwrap();
+    fs::write(dir.path().join("p.hex"), "2000000004000000\n3400000000000000\n0600000000000000\n")
+        .unwrap();
     fs::write(dir.path().join("p.c"), "{ {6, 0, 0}, }").unwrap();
-    for (file, place) in [("p.hex", "line 2"), ("p.c", "0")] {
+    for (file, place) in [("p.hex", "instruction 1"), ("p.c", "0")] {
         let output = strait(&dir, &["disasm", file]);
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(2), "{stderr}");
