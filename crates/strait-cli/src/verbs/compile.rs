@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::anyhow;
 use strait_abi::Arch;
-use strait_bpf::{Decision, Program};
+use strait_bpf::{Decision, Insn, Program};
 use strait_compiler::{CompileError, Effort, Level, Options, compile, compile_stack};
 use strait_policy::{Policy, Rules};
 
@@ -114,14 +114,15 @@ fn pfc(program: &Program) -> Result<String, Failure> {
     Decision::of(program).and_then(|decision| decision.to_pfc()).map_err(Failure::bad_input)
 }
 
-/// The instructions as JSON: the form in which bpf(2) programs are often exchanged.
+/// The instructions as JSON, the four numbers in the kernel's order: the form in which programs are
+/// often exchanged.
 fn json(program: &Program) -> String {
-    let instructions: Vec<_> = program
+    let instructions: Vec<String> = program
         .insns()
         .iter()
-        .map(|insn| {
-            serde_json::json!({"code": insn.code, "jt": insn.jt, "jf": insn.jf, "k": insn.k})
+        .map(|Insn { code, jt, jf, k }| {
+            format!("{{\"code\":{code},\"jt\":{jt},\"jf\":{jf},\"k\":{k}}}")
         })
         .collect();
-    format!("{}\n", serde_json::Value::Array(instructions))
+    format!("[{}]\n", instructions.join(",\n "))
 }
