@@ -3,7 +3,7 @@
 //! - a rule whose action is the default's is none, and a name that it does not know has no rules;
 //! - of the rules of a call the first without conditions decides, whatever stands around it; of
 //!   those with conditions the tree decides that they are merged into, and one that contradicts
-//!   another is refused (`docs/design/043-profiles-as-installed.md`);
+//!   another is refused (`docs/design/044-profiles-as-installed.md`);
 //! - arguments are compared as whole registers, on x32 as on ABIs of 32 bits;
 //! - on ABIs with `socketcall` and `ipc`, a rule for a call that can be made by them is a rule for
 //!   them too;

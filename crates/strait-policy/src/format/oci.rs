@@ -6,7 +6,7 @@
 //! - a call's first rule without arguments decides, whatever stands before or after it;
 //! - conditions of one rule hold together, unless two are on one argument: then each is a rule;
 //! - of several rules with conditions the tree decides that libseccomp merges them into, and a rule
-//!   that contradicts another is refused (`docs/design/043-profiles-as-installed.md`);
+//!   that contradicts another is refused (`docs/design/044-profiles-as-installed.md`);
 //! - arguments are compared as whole registers;
 //! - on ABIs with `socketcall` and `ipc`, a rule for a socket call is a rule for those too;
 //! - other audit arches, and x32 numbers where x32 is not listed, get kill-thread;
