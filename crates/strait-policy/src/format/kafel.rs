@@ -119,7 +119,7 @@ mod tests {
         for (text, message) in [
             ("#include \"bad.inc\"\n", "in `bad.inc`, line 2, column 21: `raed`"),
             ("#include \"self.inc\"\n", "more than 16 deep"),
-            ("#include \"none.inc\"\n", "`none.inc`, which was not given"),
+            ("#include \"none.inc\"\n", "`none.inc`, which is not beside it"),
             ("#include one.inc\n", "names in quotes"),
         ] {
             let error = import(text, &target()).unwrap_err().to_string();

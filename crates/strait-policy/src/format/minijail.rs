@@ -210,7 +210,7 @@ mod tests {
             ("read: allw\n", "did you mean `allow`?"),
             ("@default allow\n", "a default is kill"),
             ("@include base.policy\n", "begins with `/` or `./`"),
-            ("@include ./none\n", "`./none`, which was not given"),
+            ("@include ./none\n", "`./none`, which is not beside it"),
             ("@include ./self.policy\n", "more than 10 deep"),
             ("@include ./bad.policy\n", "in `./bad.policy`, line 2, column 1: `raed`"),
             ("read: arg0 == 0x10000000000000000\n", "has 64 bits"),

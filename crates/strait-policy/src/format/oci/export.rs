@@ -12,7 +12,7 @@ use crate::format::product::{Product, chain_products};
 use crate::format::{Exported, FormatError};
 use crate::policy::Policy;
 use crate::rules::{Op, Rules, Width};
-use crate::text;
+use crate::text::{self, ParseError};
 
 /// The policy as a profile for the machine's runtime.
 ///
@@ -74,9 +74,22 @@ pub fn export(policy: &Policy, target: &Target) -> Result<Exported, FormatError>
     text.push('\n');
     let written = text::read_json(&text)
         .and_then(|root| profile::resolve(&root, target, &mut Vec::new()))
-        .map_err(|fault| fault.in_text(&text))?;
-    let installed = runtime::install(&written, target).map_err(|fault| fault.in_text(&text))?;
+        .map_err(|fault| refused(&fault.in_text(&text)))?;
+    let installed =
+        runtime::install(&written, target).map_err(|fault| refused(&fault.in_text(&text)))?;
     Exported::new(text, &rules, &installed, &policy.architectures)
+}
+
+/// A profile that no container would start with. Where a number stands for several calls, as i386's
+/// socketcall, what is said of each is said of all, and may contradict itself.
+fn refused(error: &ParseError) -> FormatError {
+    FormatError::Inexpressible {
+        what: "this policy".to_owned(),
+        right: format!(
+            "the runtime would refuse the profile ({error}); leave out the ABI, or give all \
+             conditions of the call one action"
+        ),
+    }
 }
 
 const ENOSYS: Action = Action::Errno(38);
