@@ -167,7 +167,12 @@ fn argument(arg: &str, index: usize, call: Syscall, arch: Arch) -> Result<Option
         "_" => Ok(None),
         "NULL" => Ok(Some(0)),
         _ if arg.starts_with(['"', '[', '{', '&', '\'']) => Ok(None),
-        _ => c_octal(arg).map_or_else(|| value(arg, index, call, arch), Ok).map(Some),
+        _ => match c_octal(arg) {
+            Some(ours) => value(&ours, index, call, arch)
+                .map_err(|fault| Span::new(0, arg.len()).fault(*fault.problem)),
+            None => value(arg, index, call, arch),
+        }
+        .map(Some),
     }
 }
 
@@ -187,10 +192,11 @@ fn value(arg: &str, index: usize, call: Syscall, arch: Arch) -> Result<u64, Faul
     }
 }
 
-/// A number as C writes octal ones.
-fn c_octal(arg: &str) -> Option<u64> {
+/// A number as C writes octal ones, in the spelling of conditions.
+fn c_octal(arg: &str) -> Option<String> {
     let digits = arg.strip_prefix('0').filter(|digits| !digits.is_empty())?;
-    u64::from_str_radix(digits, 8).ok().filter(|_| digits.bytes().all(|b| b.is_ascii_digit()))
+    let octal = digits.bytes().all(|b| matches!(b, b'0'..=b'7'));
+    octal.then(|| format!("0o{digits}"))
 }
 
 /// The arguments, with their offsets: split at commas that stand in no text and no bracket.
@@ -248,6 +254,13 @@ mod tests {
         assert_eq!(args("read"), [None; 6]);
         assert_eq!(args("socket(AF_INET, ...)"), [Some(2), None, None, None, None, None]);
         assert_eq!(args("poll([{fd=3, events=POLLIN}], 1, -1)")[1], Some(1));
+    }
+
+    #[test]
+    fn an_octal_number_is_no_wider_than_its_register() {
+        let wide = "mmap(NULL, -1, 0, 0, 040000000000, 0)";
+        assert!(Query::parse(wide, Arch::I386).is_err());
+        assert_eq!(args("close(037777777777)")[0], Some(0xffff_ffff));
     }
 
     #[test]
