@@ -9,6 +9,7 @@ mod failure;
 mod input;
 mod libseccomp;
 mod output;
+mod progress;
 mod verbs;
 mod witness;
 

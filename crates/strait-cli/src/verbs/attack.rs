@@ -10,12 +10,15 @@ use strait_runtime::domain::ContainError;
 
 use crate::args::Attack;
 use crate::failure::Failure;
+use crate::progress::Progress;
 use crate::{documents, input, output};
 
 /// Tries the ways around a policy; any that is open is a failed check.
 pub fn run(args: &Attack) -> Result<ExitCode, Failure> {
     let (policy, _) = documents::policy(&args.policy, &args.profile)?;
+    let progress = Progress::of("trying the ways around the policy");
     let findings = attack(&policy, args.step.as_deref()).map_err(failure)?;
+    drop(progress);
     if args.json {
         let attacks: Vec<_> = findings.iter().map(data).collect();
         let value = json!({"policy": input::name(&args.policy), "attacks": attacks});

@@ -15,6 +15,7 @@ use crate::documents;
 use crate::failure::Failure;
 use crate::input;
 use crate::output;
+use crate::progress::Progress;
 
 /// Compiles a policy and writes the proved program, or programs.
 pub fn run(args: &Compile) -> Result<ExitCode, Failure> {
@@ -23,10 +24,12 @@ pub fn run(args: &Compile) -> Result<ExitCode, Failure> {
         rules = only(&policy, &rules, arch)?;
     }
     let options = options(args)?;
+    let progress = Progress::of("compiling and proving");
     let programs = match args.split {
         true => compile_stack(&rules, &options),
         false => compile(&rules, &options).map(|compiled| vec![compiled.program]),
     };
+    drop(progress);
     let programs = programs.map_err(|error| failure(error, args))?;
     if let [program] = &programs[..] {
         let bytes = text(program, args.format, "")?;

@@ -18,6 +18,7 @@ use strait_runtime::scope::Scope;
 use crate::args::Inspect;
 use crate::failure::{Failure, REFUSED};
 use crate::output;
+use crate::progress::Progress;
 use crate::verbs::disasm;
 
 /// What is shown of each filter and stack.
@@ -62,6 +63,7 @@ pub fn run(args: &Inspect) -> Result<ExitCode, Failure> {
 
 /// The processes of a container or a cgroup, or all.
 fn several(inspector: &mut Inspector, args: &Inspect) -> Result<Machine, Failure> {
+    let _progress = Progress::of("reading the filters of every process");
     let scope = match (&args.container, &args.cgroup) {
         (Some(id), _) => Scope::Container(id.clone()),
         (_, Some(folder)) => Scope::Cgroup(folder.clone()),

@@ -24,6 +24,7 @@ use crate::documents;
 use crate::failure::Failure;
 use crate::input;
 use crate::output;
+use crate::progress::Progress;
 
 /// Makes the report of this machine.
 pub fn run(args: &Args) -> Result<ExitCode, Failure> {
@@ -36,7 +37,9 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
         output::check(output).map_err(Failure::refused)?;
     }
     let now = Timestamp::now().as_second();
+    let progress = Progress::of("looking at every workload");
     let found = report(&library, now, env!("CARGO_PKG_VERSION")).map_err(Failure::refused)?;
+    drop(progress);
     let changes = before.map(|before| baseline::changes(&before, &found));
     let format = if args.json { ReportFormat::Json } else { args.format };
     let rendered = match format {
