@@ -82,8 +82,7 @@ pub fn argument_names(call: &str, target: &Target) -> Vec<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use strait_abi::{KernelVersion, Syscall};
-    use strait_bpf::SeccompData;
+    use strait_abi::KernelVersion;
 
     use super::*;
     use crate::Policy;
@@ -103,10 +102,7 @@ mod tests {
     }
 
     fn decide(policy: &Policy, call: &str, args: [u64; 6]) -> Action {
-        let nr = Syscall::from_name(call).unwrap().number(Arch::X86_64).unwrap();
-        let arch = Arch::X86_64.audit_arch();
-        let data = SeccompData { nr, arch, instruction_pointer: 0, args };
-        policy.lower().unwrap().decide(&data)
+        crate::format::decide(policy, Arch::X86_64, call, args)
     }
 
     #[test]

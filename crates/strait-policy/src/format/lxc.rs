@@ -122,19 +122,13 @@ fn compat(arch: Arch) -> Option<&'static [Arch]> {
 #[cfg(test)]
 mod tests {
     use strait_abi::KernelVersion;
-    use strait_bpf::SeccompData;
 
     use super::*;
     use crate::Policy;
+    use crate::format::decide;
 
     fn target() -> Target {
         Target::new(Arch::X86_64, KernelVersion::new(6, 18))
-    }
-
-    fn decide(policy: &Policy, arch: Arch, call: &str, args: [u64; 6]) -> Action {
-        let nr = Syscall::from_name(call).unwrap().number(arch).unwrap();
-        let data = SeccompData { nr, arch: arch.audit_arch(), instruction_pointer: 0, args };
-        policy.lower().unwrap().decide(&data)
     }
 
     #[test]

@@ -107,8 +107,7 @@ fn all(mut conditions: Vec<Condition>) -> Condition {
 
 #[cfg(test)]
 mod tests {
-    use strait_abi::{Arch, KernelVersion, Syscall};
-    use strait_bpf::SeccompData;
+    use strait_abi::{Arch, KernelVersion};
 
     use super::*;
     use crate::Policy;
@@ -127,10 +126,7 @@ mod tests {
     }
 
     fn decide(policy: &Policy, call: &str, args: [u64; 6]) -> Action {
-        let nr = Syscall::from_name(call).unwrap().number(Arch::X86_64).unwrap();
-        let arch = Arch::X86_64.audit_arch();
-        let data = SeccompData { nr, arch, instruction_pointer: 0, args };
-        policy.lower().unwrap().decide(&data)
+        crate::format::decide(policy, Arch::X86_64, call, args)
     }
 
     /// What the manual (minijail0(5)) and `syscall_filter_unittest.cc` say of each.

@@ -252,3 +252,16 @@ pub enum FormatError {
         right: String,
     },
 }
+
+/// What a policy that was read from a profile gives a call by name, for the formats' tests.
+#[cfg(test)]
+pub(crate) fn decide(
+    policy: &Policy,
+    arch: strait_abi::Arch,
+    call: &str,
+    args: [u64; 6],
+) -> strait_bpf::Action {
+    let nr = strait_abi::Syscall::from_name(call).unwrap().number(arch).unwrap();
+    let data = strait_bpf::SeccompData::new(arch.audit_arch(), nr).with_args(args);
+    policy.lower().unwrap().decide(&data)
+}

@@ -92,10 +92,10 @@ fn split(rules: Rules, native: Arch) -> (Rules, Architectures) {
 #[cfg(test)]
 mod tests {
     use strait_abi::KernelVersion;
-    use strait_bpf::SeccompData;
 
     use super::*;
     use crate::Policy;
+    use crate::format::decide;
 
     fn target() -> Target {
         let mut target = Target::new(Arch::X86_64, KernelVersion::new(6, 18));
@@ -105,12 +105,6 @@ mod tests {
 
     fn unit(settings: &str) -> Imported {
         import(&format!("[Service]\n{settings}\n"), &target()).unwrap()
-    }
-
-    fn decide(policy: &Policy, arch: Arch, call: &str, args: [u64; 6]) -> Action {
-        let nr = strait_abi::Syscall::from_name(call).unwrap().number(arch).unwrap();
-        let data = SeccompData { nr, arch: arch.audit_arch(), instruction_pointer: 0, args };
-        policy.lower().unwrap().decide(&data)
     }
 
     #[test]
