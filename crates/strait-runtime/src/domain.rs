@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 use object::Endianness;
 use object::elf::FileHeader64;
 use object::read::elf::{FileHeader, ProgramHeader};
+use strait_abi::{Arch, Syscall};
 use strait_kernel::landlock::{self, Domain, LandlockError, Wanted};
-use strait_policy::Policy;
 use strait_policy::policy::Exec;
+use strait_policy::{Policy, Query};
 
 /// A domain for a policy, and what a person should know of it.
 #[derive(Debug)]
@@ -50,7 +51,7 @@ pub fn contain(policy: &Policy) -> Result<Contained, ContainError> {
         Some(exec) => {
             let files = executables(exec)?;
             let (paths, loaders) = with_loaders(files);
-            if !loaders.is_empty() {
+            if !loaders.is_empty() && may_execute(policy) {
                 gaps.push(format!(
                     "{} may be executed, as the programs need it, and it runs any file that it can \
                      read",
@@ -71,6 +72,15 @@ pub fn contain(policy: &Policy) -> Result<Contained, ContainError> {
         );
     }
     Ok(Contained { domain, gaps })
+}
+
+/// Whether the filter lets any execve of this machine's ABI pass, after the command's own.
+fn may_execute(policy: &Policy) -> bool {
+    let query = Arch::NATIVE
+        .zip(Syscall::from_name("execve"))
+        .map(|(arch, execve)| policy.explain(&Query::any(execve, arch)));
+    // Where that is not known it is told rather than not.
+    !matches!(query, Some(Ok(explained)) if !explained.actions().iter().any(|a| a.lets_pass()))
 }
 
 /// File names of shells, and beginnings of names of interpreters: what runs whatever text it is

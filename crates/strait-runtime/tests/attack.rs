@@ -225,3 +225,14 @@ fn a_list_of_executables_holds_for_all_but_the_loader_and_mapped_files() {
     let gaps = strait_runtime::domain::contain(&open_policy("  exec: {allow: [/bin/true]}\n"));
     assert_eq!(gaps.unwrap().gaps.len(), 2);
 }
+
+#[test]
+fn the_loader_is_no_gap_where_nothing_may_be_executed() {
+    if strait_kernel::landlock::abi() < 2 {
+        return strait_testkit::skip("the loader is no gap", "it takes Landlock ABI 2");
+    }
+    let denied = "  rules: [{syscalls: [execve], action: errno(EACCES)}]\n";
+    let policy = open_policy(&format!("  exec: {{allow: [/bin/true]}}\n{denied}"));
+    let gaps = strait_runtime::domain::contain(&policy).unwrap().gaps;
+    assert!(gaps.iter().all(|gap| !gap.contains("ld-linux")), "{gaps:?}");
+}
