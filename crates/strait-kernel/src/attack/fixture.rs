@@ -160,13 +160,19 @@ struct Directory {
 impl Directory {
     fn new() -> io::Result<Directory> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        let mut name = OsString::from("strait-attack-");
-        name.push(std::process::id().to_string());
-        name.push("-");
-        name.push(COUNT.fetch_add(1, Ordering::Relaxed).to_string());
-        let path = std::env::temp_dir().join(name);
-        DirBuilder::new().mode(0o700).create(&path)?;
-        Ok(Directory { path })
+        loop {
+            let mut name = OsString::from("strait-attack-");
+            name.push(std::process::id().to_string());
+            name.push("-");
+            name.push(COUNT.fetch_add(1, Ordering::Relaxed).to_string());
+            let path = std::env::temp_dir().join(name);
+            match DirBuilder::new().mode(0o700).create(&path) {
+                Ok(()) => return Ok(Directory { path }),
+                // One that was killed, and had the same process id, may have left it.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     fn write_program(&self) -> io::Result<()> {
