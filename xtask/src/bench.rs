@@ -7,7 +7,7 @@
 mod agreement;
 mod bound;
 mod building;
-mod calls;
+pub(crate) mod calls;
 mod deciding;
 mod diff;
 #[cfg(test)]

@@ -5,9 +5,9 @@
 //! ones of which an argument is recorded: always the same value, and values in turn. The least of
 //! many repetitions counts, as everything else that a machine does only adds.
 
-use std::process::Command;
+use anyhow::{Context, Result};
 
-use anyhow::{Context, Result, bail};
+use crate::bench::calls::measure;
 
 /// How often everything is measured, in turns.
 const ROUNDS: usize = 7;
@@ -67,16 +67,4 @@ pub(crate) fn run() -> Result<()> {
         );
     }
     Ok(())
-}
-
-/// The nanoseconds that a command prints.
-fn measure(words: &[&str]) -> Result<f64> {
-    let [program, arguments @ ..] = words else { bail!("no command") };
-    let output = Command::new(program).args(arguments).output();
-    let output = output.with_context(|| format!("cannot run {program}"))?;
-    if !output.status.success() {
-        bail!("{words:?}: {}", String::from_utf8_lossy(&output.stderr));
-    }
-    let text = String::from_utf8_lossy(&output.stdout);
-    text.trim().parse().with_context(|| format!("{words:?} printed {text:?}"))
 }

@@ -82,7 +82,7 @@ fn table(release: &Path, name: &str, what: &str, calls: f64) -> Result<()> {
 }
 
 /// The nanoseconds that a command prints.
-fn measure(words: &[&str]) -> Result<f64> {
+pub(crate) fn measure(words: &[&str]) -> Result<f64> {
     let [program, arguments @ ..] = words else { bail!("no command") };
     let output = Command::new(program).args(arguments).output();
     let output = output.with_context(|| format!("cannot run {program}"))?;
