@@ -345,7 +345,15 @@ fn an_interrupted_recording_is_whole_up_to_then() {
         assert!(recorder.process.wait().unwrap().success());
         let recording = Recording::from_json(&fs::read_to_string(&file).unwrap()).unwrap();
         let seen = recording.calls().iter().find(|call| call.nr == 110).unwrap();
-        assert_eq!(caller, format!("x86_64 110 {0} {0} 0", seen.outcomes.count), "{engine:?}");
+        let count = seen.outcomes.count;
+        if recording.completeness().is_lossy() {
+            // An endless loop may be too fast for audit's queue; then it says so, and is short.
+            assert_eq!(engine, Choice::Audit);
+            let said: u64 = caller.split(' ').nth(2).unwrap().parse().unwrap();
+            assert!(0 < count && count < said, "{count} of {said}");
+        } else {
+            assert_eq!(caller, format!("x86_64 110 {count} {count} 0"), "{engine:?}");
+        }
         assert!(recording.completeness().interrupted);
         assert_eq!(recording.exit(), Some(Exit::Status(0)));
     }
