@@ -29,6 +29,8 @@ typedef long long s64;
 #define SEC(name) __attribute__((section(name), used))
 #define INLINE static inline __attribute__((always_inline))
 #define NOINLINE static __attribute__((noinline))
+// A function that the verifier looks at once and by itself, whatever it is called with.
+#define APART __attribute__((noinline))
 #define RELOCATED __attribute__((preserve_access_index))
 #define UINT(name, value) int(*name)[value]
 #define TYPE(name, value) value *name
@@ -214,6 +216,7 @@ enum {
 	SCRIPT = 1024,
 	TASKS = 32768,
 	OPERATIONS = 128,
+	ARGUMENTS = 6,
 };
 
 // The namespaces of a workload, by inode number; 0: any (shared).
@@ -308,12 +311,20 @@ struct entry {
 	u16 errno[ERRNOS]; // 0: not taken
 };
 
+// Shared. A value of the map of entries: the kernel allots each by itself on every CPU, which takes
+// it as long for one entry as for many.
+enum { BLOCK = 64 };
+struct block {
+	struct entry entry[BLOCK];
+};
+
 // Shared. What all CPUs know of an entry.
 struct about {
 	u64 first;	// monotonic nanoseconds
 	u64 first_tick; // jiffies
 	u32 cell;	// of the first argument of interest, others follow; 0: there was no room
 	struct interest interest;
+	u64 mask[ARGUMENTS]; // the bits that the kernel looks at; 0: not of interest
 };
 
 // Shared. The values of an argument, each inverted, so that an empty place is 0; the one value that
@@ -425,9 +436,9 @@ struct {
 
 struct {
 	UINT(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	UINT(max_entries, ENTRIES);
+	UINT(max_entries, ENTRIES / BLOCK);
 	TYPE(key, u32);
-	TYPE(value, struct entry);
+	TYPE(value, struct block);
 } entries SEC(".maps");
 
 struct {
@@ -769,7 +780,7 @@ INLINE struct interest interest_of(u32 nr, u32 compat)
 	return (struct interest){known->which, known->wide, known->half, known->kind};
 }
 
-NOINLINE u32 new_entry(struct call *call, u32 compat)
+APART u32 new_entry(struct call *call, u32 compat)
 {
 	struct stats *st = statistics();
 	if (!st || !call)
@@ -790,8 +801,12 @@ NOINLINE u32 new_entry(struct call *call, u32 compat)
 	about->cell = 0;
 	u32 arguments = 0;
 #pragma clang loop unroll(full)
-	for (u32 i = 0; i < 6; i++)
-		arguments += about->interest.which >> i & 1;
+	for (u32 i = 0; i < ARGUMENTS; i++) {
+		u32 which = about->interest.which >> i & 1;
+		u32 wide = about->interest.wide >> i & 1, half = about->interest.half >> i & 1;
+		about->mask[i] = !which ? 0 : wide ? ~0ull : half ? 0xffff : 0xffffffff;
+		arguments += which;
+	}
 	if (arguments && *(volatile u32 *)&st->next_cell < CELLS - 7) {
 		about->cell = ADD(st->next_cell, arguments) + 1;
 		entry |= HAS_ARGUMENTS;
@@ -822,6 +837,13 @@ INLINE u32 entry_of(u32 row_number, u32 nr, u32 compat)
 	return entry;
 }
 
+INLINE struct entry *counters(u32 entry)
+{
+	u32 number = entry / BLOCK;
+	struct block *block = bpf_map_lookup_elem(&entries, &number);
+	return block ? &block->entry[entry % BLOCK] : 0;
+}
+
 // Arguments.
 
 INLINE u32 place_of(u64 value)
@@ -829,7 +851,7 @@ INLINE u32 place_of(u64 value)
 	return value * 0x9e3779b97f4a7c15ull >> 58;
 }
 
-NOINLINE int new_value(u32 number, u64 value)
+APART int new_value(u32 number, u64 value)
 {
 	struct cell *cell = bpf_map_lookup_elem(&cells, &number);
 	if (!cell)
@@ -863,14 +885,10 @@ INLINE void see(u32 number, u64 value)
 		new_value(number, value);
 }
 
-// Only the bits count that the kernel looks at.
-#define SEE(argument, value)                                                    \
-	if (interest.which & 1 << argument) {                                   \
-		u64 seen = value;                                               \
-		if (!(interest.wide & 1 << argument))                           \
-			seen = interest.half & 1 << argument ? (u16)seen : (u32)seen; \
-		see(cell, seen);                                                \
-		cell++;                                                         \
+#define SEE(argument, value)                                             \
+	if (about->mask[argument]) {                                     \
+		see(cell, (value) & about->mask[argument]);              \
+		cell++;                                                  \
 	}
 
 INLINE void see_arguments(u32 entry, struct pt_regs *regs, u32 compat)
@@ -878,7 +896,6 @@ INLINE void see_arguments(u32 entry, struct pt_regs *regs, u32 compat)
 	struct about *about = bpf_map_lookup_elem(&abouts, &entry);
 	if (!about)
 		return;
-	struct interest interest = about->interest;
 	u32 cell = about->cell;
 	if (!compat) {
 		SEE(0, regs->di)
@@ -897,7 +914,7 @@ INLINE void see_arguments(u32 entry, struct pt_regs *regs, u32 compat)
 	}
 }
 
-NOINLINE int count_errno(u32 entry, u32 errno)
+APART int count_errno(u32 entry, u32 errno)
 {
 	u32 key = entry << 16 | errno;
 	u64 zero = 0;
@@ -926,7 +943,7 @@ INLINE struct task *state_of(u32 number)
 }
 
 // A number for a task that begins with this image; 0: there is none left.
-NOINLINE u32 number(u32 image, u32 workload)
+APART u32 number(u32 image, u32 workload)
 {
 	struct stats *st = statistics();
 	u32 number = 0;
@@ -1016,7 +1033,7 @@ NOINLINE u32 by_namespaces(struct task_struct *task)
 	return NO_WORKLOAD;
 }
 
-NOINLINE u32 by_cgroup(void)
+APART u32 by_cgroup(void)
 {
 	for (u32 i = 0; i < WORKLOADS && i < cgroup_count; i++)
 		if (bpf_current_task_under_cgroup(&cgroups, i) == 1)
@@ -1025,7 +1042,7 @@ NOINLINE u32 by_cgroup(void)
 }
 
 // The current task has no storage: it is an orphan, or one to adopt. Gives its number.
-NOINLINE u32 adopt(void)
+APART u32 adopt(void)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct stats *st = statistics();
@@ -1143,7 +1160,7 @@ int sys_enter(u64 *ctx)
 	u32 entry = cached & INDEX;
 	task->entry = cached;
 	task->in_call = 1;
-	struct entry *e = bpf_map_lookup_elem(&entries, &entry);
+	struct entry *e = counters(entry);
 	if (e) {
 		e->entered++;
 		e->last = bpf_jiffies64();
@@ -1170,7 +1187,7 @@ NOINLINE int answered(struct task *task, u32 nr)
 		task->dead = 1;
 	u32 compat = is_compat(current);
 	u32 entry = entry_of(row_of(task, compat), nr, compat) & INDEX;
-	struct entry *e = bpf_map_lookup_elem(&entries, &entry);
+	struct entry *e = counters(entry);
 	if (e) {
 		e->denied++;
 		e->last = bpf_jiffies64();
@@ -1190,7 +1207,7 @@ int sys_exit(u64 *ctx)
 	}
 	u32 cached = task->entry, entry = cached & INDEX;
 	task->in_call = 0;
-	struct entry *e = bpf_map_lookup_elem(&entries, &entry);
+	struct entry *e = counters(entry);
 	if (!e)
 		return 0;
 	s64 result = ctx[1];

@@ -5,7 +5,7 @@ use aya::maps::{Array, HashMap, Map, MapError, PerCpuArray, PerCpuValues};
 use aya::util::nr_cpus;
 
 use super::layout::{
-    CELLS, CallKey, Cell, ENTRIES, ENTRY_FIRST, Entry, ImageKey, OPERATIONS, ProgramFile,
+    BLOCK, Block, CELLS, CallKey, Cell, ENTRIES, ENTRY_FIRST, ImageKey, OPERATIONS, ProgramFile,
     ROW_FIRST, ROWS, Row, RowKey, Stats, WORKLOADS,
 };
 use super::{EbpfError, PROGRAMS, Recorder};
@@ -31,10 +31,10 @@ impl Recorder {
                 |source| EbpfError::Clear { map: name.to_owned(), source: Box::new(source) };
             match name {
                 "entries" => {
-                    let used = used(stats.next_entry, ENTRY_FIRST, ENTRIES);
-                    let mut map = PerCpuArray::<_, Entry>::try_from(map).map_err(error)?;
+                    let used = used(stats.next_entry, ENTRY_FIRST, ENTRIES).div_ceil(BLOCK);
+                    let mut map = PerCpuArray::<_, Block>::try_from(map).map_err(error)?;
                     for index in 0..used {
-                        let none = PerCpuValues::try_from(vec![Entry::default(); cpus])
+                        let none = PerCpuValues::try_from(vec![Block::NONE; cpus])
                             .map_err(EbpfError::Account)?;
                         map.set(index, none, 0).map_err(error)?;
                     }

@@ -1,15 +1,15 @@
 //! What was counted: the types, which other engines fill too, and reading them from the maps.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, btree_map};
 
-use aya::maps::{Array, HashMap, PerCpuArray};
+use aya::maps::{Array, HashMap, MapData, PerCpuArray, PerCpuValues};
 use rustix::time::{ClockId, clock_getres, clock_gettime};
 use strait_abi::Arch;
 
 use super::layout::{
-    About, CallKey, Cell, ENTRY_NO_ROOM, Entry, IMAGE_OTHER, INDEX, ImageKey, LINEAGE_FILTERED,
-    LINEAGE_OUTSIDE, LINEAGE_WORKLOAD, OPERATIONS, PHASE_START_UP, PHASE_STEADY, ProgramFile,
-    ROW_EXECED, ROW_OTHER, ROW_OTHER_COMPAT, RowKey,
+    About, BLOCK, Block, CallKey, Cell, ENTRY_NO_ROOM, Entry, IMAGE_OTHER, INDEX, ImageKey,
+    LINEAGE_FILTERED, LINEAGE_OUTSIDE, LINEAGE_WORKLOAD, OPERATIONS, PHASE_START_UP, PHASE_STEADY,
+    ProgramFile, ROW_EXECED, ROW_OTHER, ROW_OTHER_COMPAT, RowKey,
 };
 use super::{EbpfError, Recorder, Workload, map_error};
 
@@ -161,15 +161,13 @@ impl Recorder {
         let mut counts = Counts { statistics: self.statistics()?, ..Counts::default() };
         self.read_images(&mut counts)?;
         let rows = self.rows(workload)?;
-        let entries =
-            PerCpuArray::<_, Entry>::try_from(self.map("entries")).map_err(map_error("entries"))?;
+        let mut entries = self.entries()?;
         let abouts =
             Array::<_, About>::try_from(self.map("abouts")).map_err(map_error("abouts"))?;
         let mut errnos = self.errnos()?;
 
         let mut lost = Outcomes::default();
-        let per_cpu = entries.get(&ENTRY_NO_ROOM, 0).map_err(map_error("entries"))?;
-        per_cpu.iter().for_each(|entry| lost.add(entry));
+        entries.get(ENTRY_NO_ROOM)?.iter().for_each(|entry| lost.add(entry));
         counts.statistics.lost_calls = lost.entered + lost.denied;
 
         let tick = tick_ns();
@@ -181,7 +179,7 @@ impl Recorder {
             let Some(row) = rows.get(&key.row) else { continue };
             let index = cached & INDEX;
             let call = row.call(key.nr);
-            let per_cpu = entries.get(&index, 0).map_err(map_error("entries"))?;
+            let per_cpu = entries.get(index)?;
             let about = abouts.get(&index, 0).map_err(map_error("abouts"))?;
             let outcomes = counts.calls.entry(call).or_default();
             per_cpu.iter().for_each(|entry| outcomes.add(entry));
@@ -212,6 +210,12 @@ impl Recorder {
         }
         self.read_operations(workload, &mut counts)?;
         Ok(counts)
+    }
+
+    fn entries(&self) -> Result<Entries<'_>, EbpfError> {
+        let map =
+            PerCpuArray::<_, Block>::try_from(self.map("entries")).map_err(map_error("entries"))?;
+        Ok(Entries { map, read: BTreeMap::new() })
     }
 
     fn read_images(&self, counts: &mut Counts) -> Result<(), EbpfError> {
@@ -322,6 +326,26 @@ impl Recorder {
             }
         }
         Ok(())
+    }
+}
+
+/// The entries, of which a block is read once.
+struct Entries<'a> {
+    map: PerCpuArray<&'a MapData, Block>,
+    read: BTreeMap<u32, PerCpuValues<Block>>,
+}
+
+impl Entries<'_> {
+    /// What each CPU has counted in an entry.
+    fn get(&mut self, index: u32) -> Result<Vec<&Entry>, EbpfError> {
+        let number = index / BLOCK;
+        let block = match self.read.entry(number) {
+            btree_map::Entry::Occupied(block) => block.into_mut(),
+            btree_map::Entry::Vacant(place) => {
+                place.insert(self.map.get(&number, 0).map_err(map_error("entries"))?)
+            }
+        };
+        Ok(block.iter().map(|block| block.entry(index)).collect())
     }
 }
 

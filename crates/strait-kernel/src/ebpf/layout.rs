@@ -19,6 +19,8 @@ pub(super) const CELLS: u32 = 4096;
 pub(super) const INDEX: u32 = 0x3fff;
 pub(super) const WORKLOADS: usize = 64;
 pub(super) const OPERATIONS: u32 = 128;
+/// How many entries a value of the map of entries has.
+pub(super) const BLOCK: u32 = 64;
 pub(super) const LINEAGE_WORKLOAD: u8 = 0;
 pub(super) const LINEAGE_FILTERED: u8 = 1;
 pub(super) const LINEAGE_OUTSIDE: u8 = 4;
@@ -43,7 +45,7 @@ pub(super) struct Follower {
 }
 
 /// `struct entry`.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 #[repr(C)]
 pub(super) struct Entry {
     pub(super) entered: u64,
@@ -53,6 +55,37 @@ pub(super) struct Entry {
     pub(super) failed: [u64; 3],
     pub(super) errno: [u16; 3],
     pub(super) unused: u16,
+}
+
+impl Entry {
+    /// Nothing was counted in it.
+    const NONE: Entry = Entry {
+        entered: 0,
+        succeeded: 0,
+        denied: 0,
+        last_tick: 0,
+        failed: [0; 3],
+        errno: [0; 3],
+        unused: 0,
+    };
+}
+
+/// `struct block`.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(super) struct Block {
+    entry: [Entry; 64],
+}
+
+impl Block {
+    /// Nothing was counted in it.
+    pub(super) const NONE: Block = Block { entry: [Entry::NONE; 64] };
+
+    /// The entry with this index of all, if it is in this block.
+    pub(super) fn entry(&self, index: u32) -> &Entry {
+        let place = usize::try_from(index % BLOCK).unwrap_or(usize::MAX);
+        &self.entry[place]
+    }
 }
 
 /// `struct interest`.
@@ -73,6 +106,7 @@ pub(super) struct About {
     pub(super) first_tick: u64,
     pub(super) cell: u32,
     pub(super) interest: Interest,
+    masks: [u64; 6],
 }
 
 /// `struct cell`.
@@ -175,9 +209,11 @@ pub(super) struct Stats {
 
 // SAFETY: `repr(C)`, integers only, no padding: 7 × 8 + 4 × 2 bytes.
 unsafe impl Pod for Entry {}
+// SAFETY: `repr(C)`, an array of `Entry`, which is Pod.
+unsafe impl Pod for Block {}
 // SAFETY: `repr(C)`, bytes only.
 unsafe impl Pod for Interest {}
-// SAFETY: `repr(C)`, integers only, no padding: 2 × 8 + 4 + 4 × 1 bytes.
+// SAFETY: `repr(C)`, integers only, no padding: 2 × 8 + 4 + 4 × 1 + 6 × 8 bytes.
 unsafe impl Pod for About {}
 // SAFETY: `repr(C)`, integers only, no padding: 65 × 8 bytes.
 unsafe impl Pod for Cell {}
@@ -250,7 +286,8 @@ mod tests {
     fn layouts_have_no_padding() {
         assert_eq!(size_of::<Follower>(), 12);
         assert_eq!(size_of::<Entry>(), 64);
-        assert_eq!(size_of::<About>(), 24);
+        assert_eq!(size_of::<Block>(), 64 * usize::try_from(BLOCK).unwrap());
+        assert_eq!(size_of::<About>(), 72);
         assert_eq!(size_of::<Cell>(), 520);
         assert_eq!(size_of::<RowKey>(), 12);
         assert_eq!(size_of::<WorkloadState>(), 12);
