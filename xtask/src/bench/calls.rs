@@ -5,6 +5,7 @@
 //! repetitions counts, as everything else that a machine does only adds. Then a server under load:
 //! the processor time that it spends on a request, recorded and not, in turns, as medians.
 
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -95,42 +96,59 @@ pub(crate) fn measure(words: &[&str]) -> Result<f64> {
     text.trim().parse().with_context(|| format!("{words:?} printed {text:?}"))
 }
 
-/// redis-server under redis-benchmark, recorded and not.
+/// redis-server under redis-benchmark: bare, under empty programs, recorded.
 fn server(release: &Path) -> Result<()> {
     let folder = std::env::temp_dir().join(format!("strait-bench-{}", std::process::id()));
     std::fs::create_dir_all(&folder)?;
-    let [mut bare, mut recorded] = [Vec::new(), Vec::new()];
+    let mut ways: [(&str, Vec<Round>); 3] =
+        ["bare", "empty on enter and exit", "strait, ebpf"].map(|name| (name, Vec::new()));
     for _ in 0..SERVER_ROUNDS {
+        let [(_, bare), (_, empty), (_, recorded)] = &mut ways;
         bare.push(round(&folder, None)?);
+        let mut attached = attach_empty(release)?;
+        empty.push(round(&folder, None)?);
+        end(&mut attached)?;
         recorded.push(round(&folder, Some(&release.join("strait")))?);
     }
     std::fs::remove_dir_all(&folder)?;
-    let [bare, recorded] = [bare, recorded].map(|mut rounds: Vec<Round>| {
-        let median = |values: &mut dyn Iterator<Item = f64>| {
-            let mut values: Vec<f64> = values.collect();
-            values.sort_by(f64::total_cmp);
-            values[values.len() / 2]
-        };
-        Round {
-            processor: median(&mut rounds.iter().map(|round| round.processor)),
-            clock: median(&mut rounds.drain(..).map(|round| round.clock)),
-        }
-    });
+    let median = |values: &mut dyn Iterator<Item = f64>| {
+        let mut values: Vec<f64> = values.collect();
+        values.sort_by(f64::total_cmp);
+        values[values.len() / 2]
+    };
     println!("redis-benchmark, GET by 20 clients, medians of {SERVER_ROUNDS} rounds in turns");
-    println!("  {:<24} {:>9} {:>9}", "us a request", "server", "clock");
-    for (name, round) in [("bare", &bare), ("strait, ebpf", &recorded)] {
-        println!("  {name:<24} {:>9.3} {:>9.3}", round.processor, round.clock);
+    println!("  {:<24} {:>9}          {:>9}", "us a request", "server", "clock");
+    let mut first: Option<Round> = None;
+    for (name, rounds) in &ways {
+        let round = Round {
+            processor: median(&mut rounds.iter().map(|round| round.processor)),
+            clock: median(&mut rounds.iter().map(|round| round.clock)),
+        };
+        let bare = first.get_or_insert(round);
+        println!(
+            "  {name:<24} {:>9.3} {:>+7.1} % {:>9.3} {:>+7.1} %",
+            round.processor,
+            (round.processor / bare.processor - 1.0) * 100.0,
+            round.clock,
+            (round.clock / bare.clock - 1.0) * 100.0
+        );
     }
-    let percent = |recorded: f64, bare: f64| (recorded / bare - 1.0) * 100.0;
-    println!(
-        "  recording adds {:.1} % of the server's processor time, {:.1} % on the clock",
-        percent(recorded.processor, bare.processor),
-        percent(recorded.clock, bare.clock)
-    );
     Ok(())
 }
 
+/// Empty programs on both tracepoints, until its standard input is closed.
+fn attach_empty(release: &Path) -> Result<Child> {
+    let mut command = Command::new(release.join("strait-timed"));
+    command.args(["wait", "0", "both"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn().context("cannot start strait-timed")?;
+    let mut line = String::new();
+    let output = child.stdout.as_mut().context("it has no standard output")?;
+    BufReader::new(output).read_line(&mut line)?;
+    Ok(child)
+}
+
 /// Microseconds a request.
+#[derive(Clone, Copy)]
 struct Round {
     /// What the server spent of a processor.
     processor: f64,
@@ -198,8 +216,9 @@ fn processor_time(pid: &str) -> Result<Duration> {
     Ok(Duration::from_nanos(sum))
 }
 
-/// Waits for a server that was told to end, and sees to it.
+/// Waits for a child that was told to end, by its input or otherwise, and sees to it.
 fn end(server: &mut Child) -> Result<()> {
+    drop(server.stdin.take());
     let until = Instant::now() + Duration::from_secs(10);
     while server.try_wait()?.is_none() {
         if Instant::now() > until {
