@@ -3,6 +3,7 @@
 pub mod allocation;
 pub mod cases;
 mod effort;
+pub mod engine;
 pub mod fuzz;
 pub mod generate;
 pub mod kernel;

@@ -1,0 +1,464 @@
+//! Container engines for tests: Docker, Podman and containerd as this machine has them, each with its
+//! state in a folder of its own, and a root file system of nothing but a static busybox.
+//!
+//! What an engine leaves behind is removed with it: its containers by id, its daemon by process id,
+//! its mounts by path. Nothing of the machine's own engines is touched, and no bridge and no rule of
+//! a firewall is made.
+
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use crate::skip;
+
+/// Which engine, and which runtime it is to use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// dockerd with a containerd of its own and runc.
+    Docker,
+    /// containerd with runc, by `ctr`.
+    Containerd,
+    /// Podman with crun.
+    PodmanCrun,
+    /// Podman with runc.
+    PodmanRunc,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Kind; 4] = [Kind::Docker, Kind::Containerd, Kind::PodmanCrun, Kind::PodmanRunc];
+
+    /// The engine's name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Kind::Docker => "docker",
+            Kind::Containerd => "containerd",
+            Kind::PodmanCrun | Kind::PodmanRunc => "podman",
+        }
+    }
+
+    /// The runtime's name.
+    pub const fn runtime(self) -> &'static str {
+        match self {
+            Kind::PodmanCrun => "crun",
+            _ => "runc",
+        }
+    }
+
+    /// The programs that it takes.
+    const fn programs(self) -> &'static [&'static str] {
+        match self {
+            Kind::Docker => &["dockerd", "docker", "containerd", "runc"],
+            Kind::Containerd => &["containerd", "ctr", "runc"],
+            Kind::PodmanCrun => &["podman", "conmon", "crun"],
+            Kind::PodmanRunc => &["podman", "conmon", "runc"],
+        }
+    }
+}
+
+/// The profile of a container.
+#[derive(Clone, Copy, Debug)]
+pub enum Profile<'a> {
+    /// The engine's own.
+    Default,
+    /// None.
+    Unconfined,
+    /// This file's.
+    File(&'a Path),
+}
+
+/// An engine that runs, until it is dropped.
+#[derive(Debug)]
+pub struct Engine {
+    kind: Kind,
+    folder: TempDir,
+    daemon: Option<Child>,
+    /// Whether crun must not see the second cgroup tree of a hybrid machine, which it refuses.
+    hides_unified: bool,
+}
+
+/// The name of the image that engines with images have: a static busybox.
+pub const IMAGE: &str = "localhost/strait-test/busybox:latest";
+
+impl Engine {
+    /// Starts it; where that cannot be it says why, for this test, and there is none.
+    pub fn start(kind: Kind, test: &str) -> Option<Engine> {
+        match Engine::try_start(kind, &[]) {
+            Ok(engine) => Some(engine),
+            Err(reason) => {
+                skip(test, &format!("{} with {}: {reason}", kind.name(), kind.runtime()));
+                None
+            }
+        }
+    }
+
+    /// The same, with more arguments for Docker's daemon, or lines for the configuration of Podman
+    /// (`containers.conf`) or containerd (`config.toml`).
+    ///
+    /// # Errors
+    /// Why it cannot be had here.
+    pub fn try_start(kind: Kind, more: &[&str]) -> Result<Engine, String> {
+        can_contain()?;
+        for program in kind.programs() {
+            if !in_path(program) {
+                return Err(format!("{program} is not installed"));
+            }
+        }
+        let folder = tempfile::Builder::new().prefix("strait-").tempdir();
+        let folder = folder.map_err(|error| format!("no folder for it: {error}"))?;
+        rootfs(&folder.path().join("root"))?;
+        let hides_unified = kind == Kind::PodmanCrun && has_unified();
+        let mut engine = Engine { kind, folder, daemon: None, hides_unified };
+        match kind {
+            Kind::Docker => engine.start_docker(more)?,
+            Kind::Containerd => engine.start_containerd(more)?,
+            Kind::PodmanCrun | Kind::PodmanRunc => engine.set_up_podman(more)?,
+        }
+        // Whether it really runs containers here is not known before one has run.
+        engine.run("strait-test-first", Profile::Unconfined, &[], &["/bin/sleep", "1000"])?;
+        engine.remove("strait-test-first");
+        Ok(engine)
+    }
+
+    /// Which it is.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The folder with all of its state.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The root file system that its image is made of.
+    pub fn rootfs(&self) -> PathBuf {
+        self.folder().join("root")
+    }
+
+    /// The socket of its daemon, if it has one.
+    pub fn socket(&self) -> PathBuf {
+        match self.kind {
+            Kind::Containerd => self.folder().join("state/containerd.sock"),
+            _ => self.folder().join("sock"),
+        }
+    }
+
+    /// The variables by which clients find it.
+    pub fn environment(&self) -> Vec<(&'static str, String)> {
+        let path = |name: &str| self.folder().join(name).display().to_string();
+        match self.kind {
+            Kind::Docker => vec![("DOCKER_HOST", format!("unix://{}", path("sock")))],
+            Kind::Containerd => vec![("CONTAINERD_ADDRESS", path("state/containerd.sock"))],
+            Kind::PodmanCrun | Kind::PodmanRunc => vec![
+                ("CONTAINERS_CONF", path("containers.conf")),
+                ("CONTAINERS_STORAGE_CONF", path("storage.conf")),
+            ],
+        }
+    }
+
+    /// Its client: `docker`, `podman` or `ctr`.
+    pub fn client(&self) -> Command {
+        let program = match self.kind {
+            Kind::Docker => "docker",
+            Kind::Containerd => "ctr",
+            Kind::PodmanCrun | Kind::PodmanRunc => "podman",
+        };
+        let mut client = if self.hides_unified {
+            let mut client = Command::new("unshare");
+            let script = "umount /sys/fs/cgroup/unified; exec \"$@\"";
+            client.args(["--mount", "sh", "-c", script, "sh", program]);
+            client
+        } else {
+            Command::new(program)
+        };
+        client.envs(self.environment()).stdin(Stdio::null());
+        client
+    }
+
+    /// Runs a container in the background and returns the process id of its first process.
+    ///
+    /// `options` are the client's own, before the image.
+    ///
+    /// # Errors
+    /// What the client said if it did not start.
+    pub fn run(
+        &self,
+        name: &str,
+        profile: Profile<'_>,
+        options: &[&str],
+        command: &[&str],
+    ) -> Result<i32, String> {
+        let mut client = self.client();
+        client.args(["run", "--detach"]);
+        if self.kind == Kind::Containerd {
+            match profile {
+                Profile::Default => drop(client.arg("--seccomp")),
+                Profile::Unconfined => {}
+                Profile::File(file) => {
+                    client.args(["--seccomp", "--seccomp-profile"]).arg(file);
+                }
+            }
+            client.args(options).arg("--rootfs").arg(self.rootfs()).arg(name).args(command);
+        } else {
+            client.args(["--name", name, "--network", "none"]);
+            let option = match profile {
+                Profile::Default => None,
+                Profile::Unconfined => Some("seccomp=unconfined".to_owned()),
+                Profile::File(file) => Some(format!("seccomp={}", file.display())),
+            };
+            if let Some(option) = option {
+                client.args(["--security-opt", &option]);
+            }
+            client.args(options).arg(IMAGE).args(command);
+        }
+        succeed(&mut client)?;
+        self.pid(name)
+    }
+
+    /// Runs a command in a container that runs, waits for it, and returns what it said.
+    ///
+    /// # Errors
+    /// What the client said if it failed.
+    pub fn exec(&self, name: &str, command: &[&str]) -> Result<String, String> {
+        let mut client = self.exec_command(name, &[]);
+        succeed(client.args(command))
+    }
+
+    /// The client's command that runs another in a container, which is still to be added.
+    pub fn exec_command(&self, name: &str, options: &[&str]) -> Command {
+        let mut client = self.client();
+        if self.kind == Kind::Containerd {
+            client.args(["task", "exec", "--exec-id", "strait-test"]).args(options).arg(name);
+        } else {
+            client.arg("exec").args(options).arg(name);
+        }
+        client
+    }
+
+    /// The process id of a container's first process.
+    ///
+    /// # Errors
+    /// If there is no such container, or it does not run.
+    pub fn pid(&self, name: &str) -> Result<i32, String> {
+        let text = if self.kind == Kind::Containerd {
+            let file = "state/io.containerd.runtime.v2.task/default";
+            let file = self.folder().join(file).join(name).join("init.pid");
+            fs::read_to_string(file).map_err(|error| format!("{name} has no process: {error}"))?
+        } else {
+            succeed(self.client().args(["inspect", "--format", "{{.State.Pid}}", name]))?
+        };
+        let pid = text.trim().parse().ok().filter(|&pid| pid > 0);
+        pid.ok_or_else(|| format!("{name} has no process"))
+    }
+
+    /// The full id of a container.
+    ///
+    /// # Errors
+    /// If there is no such container.
+    pub fn id(&self, name: &str) -> Result<String, String> {
+        if self.kind == Kind::Containerd {
+            return Ok(name.to_owned());
+        }
+        let id = succeed(self.client().args(["inspect", "--format", "{{.Id}}", name]))?;
+        Ok(id.trim().to_owned())
+    }
+
+    /// Ends a container and removes it.
+    pub fn remove(&self, name: &str) {
+        // What is not there is removed.
+        if self.kind == Kind::Containerd {
+            let _ = succeed(self.client().args(["task", "delete", "--force", name]));
+            let _ = succeed(self.client().args(["container", "delete", name]));
+        } else {
+            let mut client = self.client();
+            client.args(["rm", "--force", "--volumes", name]);
+            if self.kind != Kind::Docker {
+                // Podman asks it to end first, which the first process of a container ignores.
+                client.args(["--time", "0"]);
+            }
+            let _ = succeed(&mut client);
+        }
+    }
+
+    /// The names or ids of all its containers.
+    fn containers(&self) -> Vec<String> {
+        let list = match self.kind {
+            Kind::Containerd => succeed(self.client().args(["container", "list", "--quiet"])),
+            _ => succeed(self.client().args(["ps", "--all", "--quiet"])),
+        };
+        list.unwrap_or_default().split_whitespace().map(str::to_owned).collect()
+    }
+
+    fn start_docker(&mut self, more: &[&str]) -> Result<(), String> {
+        let path = |name: &str| self.folder().join(name).display().to_string();
+        let mut daemon = Command::new("dockerd");
+        daemon.args(["--data-root", &path("data"), "--exec-root", &path("exec")]);
+        daemon.args(["--pidfile", &path("pid"), "--config-file", &path("daemon.json")]);
+        daemon.args(["--host", &format!("unix://{}", path("sock"))]);
+        // Nothing of it is to be seen on the machine's network.
+        daemon.args(["--bridge", "none", "--iptables=false", "--ip6tables=false"]);
+        daemon.args(["--ip-forward=false", "--ip-masq=false"]).args(more);
+        fs::write(path("daemon.json"), "{}").map_err(|error| error.to_string())?;
+        let socket = self.socket();
+        self.start_daemon(daemon, &socket)?;
+        self.import()
+    }
+
+    fn start_containerd(&mut self, more: &[&str]) -> Result<(), String> {
+        let path = |name: &str| self.folder().join(name).display().to_string();
+        let file = path("config.toml");
+        let config = format!(
+            "version = 2\nroot = {:?}\nstate = {:?}\n\
+             disabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n[grpc]\n  address = {:?}\n{}\n",
+            path("data"),
+            path("state"),
+            path("state/containerd.sock"),
+            more.join("\n")
+        );
+        fs::write(&file, config).map_err(|error| error.to_string())?;
+        let mut daemon = Command::new("containerd");
+        daemon.args(["--config", &file]);
+        let socket = self.socket();
+        self.start_daemon(daemon, &socket)
+    }
+
+    fn set_up_podman(&mut self, more: &[&str]) -> Result<(), String> {
+        let path = |name: &str| self.folder().join(name).display().to_string();
+        // Root without CAP_SYS_RESOURCE cannot give the limits that are Podman's default.
+        let config = format!(
+            "[containers]\ndefault_ulimits = [\"nofile=1024:4096\", \"nproc=4096:4096\"]\n\
+             [engine]\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"file\"\nruntime = {:?}\n\
+             tmp_dir = {:?}\n{}\n",
+            self.kind.runtime(),
+            path("tmp"),
+            more.join("\n")
+        );
+        let storage = format!(
+            "[storage]\ndriver = \"overlay\"\ngraphroot = {:?}\nrunroot = {:?}\n",
+            path("data"),
+            path("run")
+        );
+        let written = fs::write(path("containers.conf"), config)
+            .and_then(|()| fs::write(path("storage.conf"), storage));
+        written.map_err(|error| error.to_string())?;
+        self.import()
+    }
+
+    /// Starts a daemon and waits until it listens.
+    fn start_daemon(&mut self, mut command: Command, socket: &Path) -> Result<(), String> {
+        let log = self.folder().join("log");
+        let file = fs::File::create(&log).map_err(|error| error.to_string())?;
+        let errors = file.try_clone().map_err(|error| error.to_string())?;
+        command.stdin(Stdio::null()).stdout(file).stderr(errors);
+        let mut child = command.spawn().map_err(|error| error.to_string())?;
+        for _ in 0..1200 {
+            if std::os::unix::net::UnixStream::connect(socket).is_ok() {
+                self.daemon = Some(child);
+                return Ok(());
+            }
+            if !matches!(child.try_wait(), Ok(None)) {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let _ = child.kill();
+        let _ = child.wait();
+        let log = fs::read_to_string(log).unwrap_or_default();
+        let last: Vec<&str> = log.lines().rev().take(3).collect();
+        Err(format!("the daemon does not listen: {}", last.join(" / ")))
+    }
+
+    /// Makes the image of the root file system.
+    fn import(&self) -> Result<(), String> {
+        let archive = self.folder().join("root.tar");
+        let mut tar = Command::new("tar");
+        tar.arg("-C").arg(self.rootfs()).arg("-cf").arg(&archive).arg(".");
+        succeed(&mut tar)?;
+        succeed(self.client().arg("import").arg(&archive).arg(IMAGE)).map(drop)
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        for container in self.containers() {
+            self.remove(&container);
+        }
+        if let Some(daemon) = &mut self.daemon {
+            // It ends the daemons that it has started, which a killed one does not.
+            let _ = Command::new("kill").arg(daemon.id().to_string()).status();
+            for _ in 0..200 {
+                if !matches!(daemon.try_wait(), Ok(None)) {
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            let _ = daemon.kill();
+            let _ = daemon.wait();
+        }
+        let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+        let points = mounts.lines().filter_map(|line| line.split(' ').nth(1));
+        let ours = points.filter(|point| Path::new(point).starts_with(self.folder.path()));
+        // What was mounted last goes first.
+        for point in ours.collect::<Vec<_>>().into_iter().rev() {
+            let _ = Command::new("umount").args(["--lazy", point]).status();
+        }
+    }
+}
+
+/// Whether containers can be run and looked into here.
+fn can_contain() -> Result<(), String> {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    if !status.contains("Uid:\t0\t0\t") {
+        return Err("needs root".to_owned());
+    }
+    if !status.contains("Seccomp:\t0\n") {
+        return Err("needs no filter of its own".to_owned());
+    }
+    Ok(())
+}
+
+fn in_path(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+}
+
+/// Whether version 2 of cgroups is mounted beside version 1.
+fn has_unified() -> bool {
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    mounts.lines().any(|line| line.split(' ').nth(1) == Some("/sys/fs/cgroup/unified"))
+}
+
+/// A root with a static busybox under the names of what tests run.
+fn rootfs(root: &Path) -> Result<(), String> {
+    const NAMES: [&str; 14] = [
+        "cat", "chmod", "chown", "echo", "false", "head", "id", "kill", "ls", "mkdir", "sh",
+        "sleep", "true", "touch",
+    ];
+    let made = (|| -> std::io::Result<()> {
+        for folder in ["bin", "dev", "etc", "proc", "sys", "tmp", "var"] {
+            fs::create_dir_all(root.join(folder))?;
+        }
+        for name in NAMES {
+            symlink("busybox", root.join("bin").join(name))?;
+        }
+        let mut passwd = fs::File::create(root.join("etc/passwd"))?;
+        passwd.write_all(b"root:x:0:0:root:/:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n")
+    })();
+    made.map_err(|error| format!("no root file system: {error}"))?;
+    let copied = fs::copy("/bin/busybox", root.join("bin/busybox"));
+    copied.map(drop).map_err(|_| "busybox-static is not installed".to_owned())
+}
+
+/// What a command wrote, or, if it failed, what it said.
+fn succeed(command: &mut Command) -> Result<String, String> {
+    let Output { status, stdout, stderr } = command.output().map_err(|error| error.to_string())?;
+    if status.success() {
+        return Ok(String::from_utf8_lossy(&stdout).into_owned());
+    }
+    Err(String::from_utf8_lossy(&stderr).trim().to_owned())
+}
