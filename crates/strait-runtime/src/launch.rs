@@ -237,3 +237,55 @@ pub(crate) fn reason(error: &dyn std::error::Error) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+    use std::path::Path;
+
+    use rustix::process::geteuid;
+    use strait_abi::Arch;
+    use strait_bpf::{Action, Insn, Op};
+    use strait_kernel::command::Command;
+    use strait_policy::rules::Table;
+    use strait_testkit::skip;
+
+    use super::*;
+    use crate::record::{self, Choice, Ready, RecordError, Request, Target};
+
+    /// The filter that is loaded lets everything pass; that is not what was intended, and whoever
+    /// starts the program finds out before it does anything.
+    #[test]
+    fn a_program_that_is_confined_otherwise_never_runs() {
+        let test = "a_program_that_is_confined_otherwise_never_runs";
+        let (true, Some(native)) = (geteuid().is_root(), Arch::NATIVE) else {
+            return skip(test, "only who has CAP_SYS_ADMIN is shown a filter");
+        };
+        let mkdir = strait_abi::Syscall::from_name("mkdir").unwrap().number(native).unwrap();
+        let mut table = Table::new(Action::Allow);
+        table.set(mkdir, mkdir, Action::Errno(1));
+        let rules = Rules::new(Action::KillProcess).with_table(native.audit_arch(), table);
+        let mut enforcement =
+            Enforcement::new(&rules, &Options::default(), LoadOptions::default()).unwrap();
+        enforcement.program = Program::new(vec![Insn::from(Op::Ret(Action::Allow.raw()))]).unwrap();
+
+        let folder = tempfile::tempdir().unwrap();
+        let made = folder.path().join("made");
+        let command = Command::new("/bin/mkdir".as_ref(), [OsString::from(&made)]).unwrap();
+        let child = PendingChild::fork(&command).unwrap();
+        let error = enforcement.start(child).unwrap_err();
+        assert!(matches!(error, StartError::Drift { .. }), "{error}");
+        for engine in [Choice::Ebpf, Choice::Ptrace] {
+            let error = record::start(&Request {
+                target: Target::Command { command: &command, enforcement: Some(&enforcement) },
+                engine,
+                duration: None,
+                ready: Ready::default(),
+            })
+            .unwrap_err();
+            let drift = matches!(&error, RecordError::Start(StartError::Drift { .. }));
+            assert!(drift, "{engine:?}: {error}");
+        }
+        assert!(!Path::new(&made).exists(), "the program ran");
+    }
+}

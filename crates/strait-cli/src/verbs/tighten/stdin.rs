@@ -232,3 +232,23 @@ fn unnamed() -> io::Result<File> {
         .or_else(|_| memfd_create("strait-stdin", MemfdFlags::CLOEXEC))?;
     Ok(file.into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_beyond_the_limit_is_not_kept() {
+        let (source, spool) = (unnamed().unwrap(), unnamed().unwrap());
+        // Sparse: nothing was written up to here.
+        let mut kept = Kept { source, spool, length: LIMIT - 2, ended: false, cut: false };
+        kept.keep(b"ab");
+        assert!(kept.length == LIMIT && !kept.cut);
+        kept.keep(b"c");
+        assert!(kept.length == LIMIT && kept.cut);
+        // Nothing after a gap, either.
+        kept.length = 0;
+        kept.keep(b"d");
+        assert!(kept.length == 0 && kept.cut);
+    }
+}
