@@ -13,6 +13,7 @@ mod progress;
 mod verbs;
 mod witness;
 
+use std::io;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -60,10 +61,16 @@ fn main() -> ExitCode {
 /// Help and version are no failures; the rest is bad usage, which for `run` and `record` must not
 /// be taken for the status of the program.
 fn usage(error: &clap::Error) -> ExitCode {
-    // Nothing can be said where the stream is closed.
-    let _ = error.print();
+    let printed = error.print();
     match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => match printed {
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                output::say(&format!("strait: cannot write to standard output: {error}"));
+                ExitCode::from(failure::REFUSED)
+            }
+            _ => ExitCode::SUCCESS,
+        },
+        // Nothing can be said where standard error is closed.
         _ => {
             let verb = std::env::args_os().nth(1);
             let launches = verb.is_some_and(|verb| verb == "run" || verb == "record");

@@ -1,6 +1,6 @@
 //! Where results go: files that are whole or not there at all, and standard output.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -25,15 +25,15 @@ pub fn check(target: &Path) -> Result<()> {
     if target == Path::new("-") {
         return stdout_is_open();
     }
-    let failed = || format!("cannot write {}", target.display());
-    match fs::metadata(target) {
-        Ok(metadata) if metadata.is_dir() => {
-            Err(io::Error::from(io::ErrorKind::IsADirectory)).with_context(failed)
-        }
-        Ok(_) => OpenOptions::new().write(true).open(target).map(drop).with_context(failed),
-        Err(_) => {
-            let (partial, _) = create_beside(target).with_context(failed)?;
-            fs::remove_file(partial).with_context(failed)
+    try_place(target).with_context(|| format!("cannot write {}", target.display()))
+}
+
+fn try_place(target: &Path) -> io::Result<()> {
+    match Place::of(target)? {
+        Place::Written => OpenOptions::new().write(true).open(target).map(drop),
+        Place::Replaced(path, _) => {
+            let (partial, _) = create_beside(&path)?;
+            fs::remove_file(partial)
         }
     }
 }
@@ -91,19 +91,38 @@ pub fn table(headings: &[&str]) -> comfy_table::Table {
     table
 }
 
+/// How a path is written.
+enum Place {
+    /// It is no regular file, and is opened as it is.
+    Written,
+    /// The file at this path is replaced, which is there already if there is metadata.
+    Replaced(PathBuf, Option<Metadata>),
+}
+
+impl Place {
+    /// A symbolic link stays one: what it names is replaced, and is to be there.
+    fn of(path: &Path) -> io::Result<Place> {
+        match fs::metadata(path) {
+            Ok(metadata) if metadata.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
+            Ok(metadata) if !metadata.is_file() => Ok(Place::Written),
+            Ok(metadata) => Ok(Place::Replaced(fs::canonicalize(path)?, Some(metadata))),
+            Err(error) if fs::symlink_metadata(path).is_ok() => Err(error),
+            Err(_) => Ok(Place::Replaced(path.to_path_buf(), None)),
+        }
+    }
+}
+
 /// Replaces the file at `path` as a whole: written beside it, synced, then renamed, so that a
 /// good file is never replaced by half of one. What is no regular file (a pipe, /dev/null) is
 /// written to directly.
 fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let metadata = fs::metadata(path);
-    if metadata.as_ref().is_ok_and(|metadata| !metadata.is_file()) {
-        return OpenOptions::new().write(true).open(path)?.write_all(bytes);
-    }
-    // A symbolic link stays one: what it names is replaced.
-    let path = if metadata.is_ok() { fs::canonicalize(path)? } else { path.to_path_buf() };
+    let (path, metadata) = match Place::of(path)? {
+        Place::Written => return OpenOptions::new().write(true).open(path)?.write_all(bytes),
+        Place::Replaced(path, metadata) => (path, metadata),
+    };
     let (partial, mut file) = create_beside(&path)?;
     let written = (|| {
-        if let Ok(metadata) = metadata {
+        if let Some(metadata) = metadata {
             file.set_permissions(metadata.permissions())?;
         }
         file.write_all(bytes)?;
