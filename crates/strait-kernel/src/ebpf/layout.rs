@@ -1,4 +1,4 @@
-//! What `recorder.bpf.c` and the recorder share: sizes, special values and the layouts of maps.
+//! What `bpf/layout.h` and the recorder share: sizes, special values and the layouts of maps.
 
 use aya::Pod;
 use strait_abi::{Arch, Syscall, Width};
