@@ -496,3 +496,30 @@ fn a_cgroup() {
     assert!(count(110) >= 5 + 3 * 4);
     assert!(!recording.completeness().interrupted);
 }
+
+/// What no filter and no other engine sees: asked for by the program, and by the kernel's thread.
+#[test]
+fn operations_of_io_uring() {
+    let test = "operations_of_io_uring";
+    if !caller::ebpf(test) {
+        return;
+    }
+    if fs::read_to_string("/proc/sys/kernel/io_uring_disabled").is_ok_and(|text| text != "0\n") {
+        return skip(test, "io_uring is disabled here (kernel.io_uring_disabled)");
+    }
+    // IORING_OP_NOP, IORING_OP_FSYNC and IORING_OP_CLOSE.
+    let words = ["uring", "0", "7", "uring", "3", "5", "uring-polled", "19", "3"];
+    let (running, _output) = caller::begin(&victim::caller(), &words, Choice::Ebpf, None);
+    let recording = running.unwrap().wait().unwrap();
+    assert_eq!(recording.exit(), Some(Exit::Status(0)));
+    let completeness = recording.completeness();
+    let operations: Vec<(&str, u64)> =
+        completeness.io_uring_operations.iter().map(|(name, &count)| (&**name, count)).collect();
+    assert_eq!(operations, [("CLOSE", 3), ("FSYNC", 5), ("NOP", 7)], "{completeness:?}");
+    assert!(completeness.io_uring);
+    // Others cannot say more than that there was some.
+    let (running, _output) = caller::begin(&victim::caller(), &words, Choice::Ptrace, None);
+    let recording = running.unwrap().wait().unwrap();
+    let gaps = recording.completeness().gaps();
+    assert!(gaps.iter().any(|gap| gap.contains("io_uring was set up")), "{gaps:?}");
+}

@@ -25,10 +25,13 @@
 //! - `stubborn`: does not end by SIGTERM and the like
 //! - `exec-file PATH WORD`: execs another program
 //! - `user N`: ends unless this is the effective user
+//! - `uring OP N`, `uring-polled OP N`: asks io_uring for an operation N times, itself or by the
+//!   kernel's thread
 //! - `loop`: one call again and again until it is ended by SIGTERM or SIGINT; prints how often
 #![allow(clippy::unwrap_used, reason = "a victim has nobody to report to")]
 
 mod adversity;
+mod uring;
 
 use std::ffi::c_long;
 use std::io::Write;
@@ -97,6 +100,10 @@ fn main() {
             "user" => {
                 // SAFETY: the call takes nothing.
                 assert_eq!(unsafe { libc::geteuid() }, text().parse::<libc::uid_t>().unwrap());
+            }
+            "uring" | "uring-polled" => {
+                let (opcode, times) = (text().parse().unwrap(), text().parse().unwrap());
+                uring::submit(opcode, times, word == "uring-polled");
             }
             "sleep" => thread::sleep(Duration::from_millis(text().parse().unwrap())),
             "time" => time(text().parse().unwrap()),
