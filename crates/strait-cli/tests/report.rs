@@ -197,6 +197,10 @@ fn drift_excess_owner_gates_and_baseline() {
     ] {
         assert_eq!(outcome(found, check), expected, "{check}");
     }
+    // What the kernel holds has the score of the policy.
+    let score = json(&namespace.strait(&["score", policy, "--json"]));
+    let rounded = format!("{:.0}", score["score"].as_f64().unwrap());
+    assert_eq!(found["exposure"]["score"].to_string(), rounded);
     let gate = |what: &str| {
         let arguments = ["report", "--policies", policies, "--fail-on", what];
         let output = namespace.strait(&arguments);

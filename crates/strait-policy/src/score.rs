@@ -3,9 +3,10 @@
 //! The formula and why it is monotone are in `docs/design/045-score.md`.
 
 use strait_abi::{Arch, DangerousValue, Syscall};
-use strait_bpf::{Action, Undecided};
+use strait_bpf::{Action, Decision, Undecided};
 
 use crate::baseline::{Baseline, docker_default};
+use crate::format::{FormatError, bpf};
 use crate::policy::{Policy, Rule};
 use crate::rules::{Chain, Condition, Op, Rules, Test};
 use crate::satisfy::{Claim, can_give, satisfy};
@@ -117,6 +118,15 @@ impl Score {
         let default = docker_default();
         let baseline = total(&parts(&default_profile(&default), &default)?);
         Ok(Score { parts: parts(rules, &default)?, baseline })
+    }
+
+    /// The score of what a program or a stack of filters decides.
+    ///
+    /// # Errors
+    /// If rules cannot say it, or a condition is too intricate.
+    pub fn of_decision(decision: &Decision) -> Result<Score, FormatError> {
+        let rules = bpf::import_decision(decision)?.policy.lower()?;
+        Ok(Score::new(&rules)?)
     }
 
     /// The sum of all points.
@@ -316,7 +326,12 @@ mod tests {
     }
 
     fn score(spec: &str) -> f64 {
-        Score::new(&policy(spec).lower().unwrap()).unwrap().score()
+        let rules = policy(spec).lower().unwrap();
+        let score = Score::new(&rules).unwrap();
+        // What is decided has the score of the rules that decide it.
+        let decided = Score::of_decision(&rules.decision().unwrap()).unwrap();
+        assert!((score.score() - decided.score()).abs() < 1e-9, "{spec}: {decided:?}");
+        score.score()
     }
 
     fn allowing(rules: &str) -> f64 {

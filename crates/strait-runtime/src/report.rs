@@ -23,6 +23,7 @@ use std::io;
 use serde::{Deserialize, Serialize};
 
 use crate::inspect::{Depth, Inspector, Machine, Missed, Process, Stops};
+use confinement::Scores;
 
 pub use confinement::{Confinement, Dangerous, Drift, DriftState, Excess, ExcessState, Exposure};
 pub use controls::{Check, Outcome};
@@ -127,9 +128,12 @@ pub struct Workload {
 pub fn report(library: &Library, time: i64, version: &str) -> io::Result<Report> {
     let mut inspector = Inspector::new(Depth::Filters).with_profiles();
     let Machine { processes, missed, stops } = inspector.inspect_all()?;
+    let mut scores = Scores::default();
     let mut workloads: Vec<Workload> = workload::group(processes)
         .into_iter()
-        .map(|(key, processes)| describe(&mut inspector, library, time, &key, &processes))
+        .map(|(key, processes)| {
+            describe(&mut inspector, &mut scores, library, time, &key, &processes)
+        })
         .collect();
     workloads.sort_by(|a, b| b.risk.cmp(&a.risk).then_with(|| a.key.cmp(&b.key)));
     let uname = rustix::system::uname();
@@ -158,6 +162,7 @@ fn counted(missed: &[Missed]) -> BTreeMap<String, usize> {
 
 fn describe(
     inspector: &mut Inspector,
+    scores: &mut Scores,
     library: &Library,
     time: i64,
     key: &Key,
@@ -167,7 +172,7 @@ fn describe(
     let name = key.name(processes, program.as_deref());
     let identity = identity::identity(processes, time);
     let confinement = confinement::confinement(processes);
-    let exposure = confinement::exposure(processes);
+    let exposure = confinement::exposure(scores, processes);
     let known = library.known_for(&name, key, program.as_deref());
     let excess = confinement::excess(processes, &known);
     let drift = confinement::drift(inspector, processes, &known);

@@ -98,6 +98,9 @@ fn compare(before: &Workload, now: &Workload) -> (Vec<String>, Vec<String>) {
         let text = format!("calls that pass {} to {}", old.allowed, new.allowed);
         note(new.allowed > old.allowed, text);
     }
+    if old.score != new.score {
+        note(new.score > old.score, format!("score {} to {}", old.score, new.score));
+    }
     if before.drift.state != now.drift.state {
         let text = format!("{} to {}", before.drift.state.name(), now.drift.state.name());
         note(now.drift.state > before.drift.state, text);

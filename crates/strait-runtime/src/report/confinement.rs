@@ -1,12 +1,16 @@
 //! What the kernel enforces on a workload, what that leaves open, and how it compares to what is known
 //! for it. The least confined thread counts: what one may do, it does for all.
 
-use std::collections::BTreeSet;
+use std::cell::OnceCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use strait_abi::{Arch, Syscall};
-use strait_bpf::Decision;
+use strait_bpf::{Action, Decision};
 use strait_kernel::task::CAP_SYS_ADMIN;
+use strait_policy::Rules;
+use strait_policy::score::Score;
 
 use super::known_policies::Known;
 use crate::inspect::{CAPABILITIES, Inspector, Process, Reading, Status, Thread, capability_names};
@@ -63,7 +67,8 @@ pub struct Exposure {
     pub danger: u32,
     /// The weights of all dangerous calls that there are.
     pub danger_of_all: u32,
-    /// From 0 to 100: the share of `danger` in `danger_of_all`.
+    /// How much attack surface is left ([`strait_policy::score`]), rounded: 0 is nothing, 100 what
+    /// Docker's default profile leaves. Of the thread for which it is most.
     pub score: u32,
 }
 
@@ -208,23 +213,64 @@ pub(super) fn confinement(processes: &[Process]) -> Confinement {
     }
 }
 
-/// The calls of this machine's ABI that pass for some thread, with some arguments. What is not known
-/// is taken to pass.
-pub(super) fn allowed(processes: &[Process]) -> BTreeSet<Syscall> {
-    let Some(arch) = Arch::NATIVE else { return BTreeSet::new() };
-    let decisions: Vec<Option<&Decision>> = running(processes)
-        .map(|(process, thread)| process.stack_of(thread)?.decision.as_deref())
-        .collect();
-    let mut distinct: Vec<Option<&Decision>> = Vec::new();
-    for decision in decisions {
-        let same = |known: &&Option<&Decision>| match (known, decision) {
-            (Some(known), Some(decision)) => std::ptr::eq(*known, decision),
+/// The scores of decisions, each found out once.
+#[derive(Default)]
+pub(super) struct Scores {
+    /// By the decision's address; the decision is held, so that nothing else gets that.
+    known: BTreeMap<usize, (Arc<Decision>, u32)>,
+    /// Of no filter at all.
+    open: OnceCell<u32>,
+}
+
+impl Scores {
+    /// Of a decision; what is not known or cannot be said by rules counts as open.
+    fn of(&mut self, decision: Option<&Arc<Decision>>) -> u32 {
+        let Some(decision) = decision else { return self.open() };
+        let address = Arc::as_ptr(decision).addr();
+        if let Some((_, score)) = self.known.get(&address) {
+            return *score;
+        }
+        let score = match Score::of_decision(decision) {
+            Ok(score) => rounded(&score),
+            Err(_) => self.open(),
+        };
+        self.known.insert(address, (Arc::clone(decision), score));
+        score
+    }
+
+    fn open(&self) -> u32 {
+        *self.open.get_or_init(|| {
+            Score::new(&Rules::new(Action::Allow)).as_ref().map_or(u32::MAX, rounded)
+        })
+    }
+}
+
+/// The whole number next to it.
+fn rounded(score: &Score) -> u32 {
+    format!("{:.0}", score.score()).parse().unwrap_or(u32::MAX)
+}
+
+/// The distinct decisions of the threads that run; `None` where one is not known.
+fn decisions(processes: &[Process]) -> Vec<Option<&Arc<Decision>>> {
+    let mut distinct: Vec<Option<&Arc<Decision>>> = Vec::new();
+    for (process, thread) in running(processes) {
+        let decision = process.stack_of(thread).and_then(|stack| stack.decision.as_ref());
+        let same = |known: &&Option<&Arc<Decision>>| match (known, decision) {
+            (Some(known), Some(decision)) => Arc::ptr_eq(known, decision),
             (known, decision) => known.is_none() && decision.is_none(),
         };
         if !distinct.iter().any(|known| same(&known)) {
             distinct.push(decision);
         }
     }
+    distinct
+}
+
+/// The calls of this machine's ABI that pass for some thread, with some arguments. What is not known
+/// is taken to pass.
+pub(super) fn allowed(processes: &[Process]) -> BTreeSet<Syscall> {
+    let Some(arch) = Arch::NATIVE else { return BTreeSet::new() };
+    let distinct = decisions(processes);
     let passes = |call: &Syscall| {
         call.number(arch).is_some_and(|nr| {
             distinct.iter().any(|decision| {
@@ -238,7 +284,7 @@ pub(super) fn allowed(processes: &[Process]) -> BTreeSet<Syscall> {
     Syscall::all().filter(passes).collect()
 }
 
-pub(super) fn exposure(processes: &[Process]) -> Exposure {
+pub(super) fn exposure(scores: &mut Scores, processes: &[Process]) -> Exposure {
     let Some(arch) = Arch::NATIVE else { return Exposure::default() };
     let allowed = allowed(processes);
     let weigh = |call: Syscall| call.danger().map_or(0, |danger| u32::from(danger.weight()));
@@ -264,7 +310,7 @@ pub(super) fn exposure(processes: &[Process]) -> Exposure {
         dangerous,
         danger,
         danger_of_all,
-        score: (100 * danger).checked_div(danger_of_all).unwrap_or(0),
+        score: decisions(processes).into_iter().map(|one| scores.of(one)).max().unwrap_or(0),
     }
 }
 

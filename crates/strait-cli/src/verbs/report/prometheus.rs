@@ -22,9 +22,11 @@ const GAUGES: &[Gauge] = &[
         vec![(labels.join(","), "1".to_owned())]
     }),
     ("strait_workload_risk", "Risk from 0 to 100.", |workload| plain(workload.risk)),
-    ("strait_workload_score", "Share of dangerous calls that pass, from 0 to 100.", |workload| {
-        plain(workload.exposure.score)
-    }),
+    (
+        "strait_workload_score",
+        "Attack surface that is left: 0 nothing, 100 as much as Docker's default profile leaves.",
+        |workload| plain(workload.exposure.score),
+    ),
     ("strait_workload_allowed_calls", "System calls that pass.", |workload| {
         plain(workload.exposure.allowed)
     }),
