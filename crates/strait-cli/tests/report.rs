@@ -504,3 +504,40 @@ fn the_page_sorts_and_searches_in_a_browser_without_a_network() {
     assert_eq!((&told["open"], &told["printed"]), (&1.into(), &told["rows"]));
     assert!(told["status"].as_str().unwrap().starts_with("1 of "));
 }
+
+/// Read by the models of compliance-trestle, which are made from NIST's schema and take no field that
+/// it does not have.
+#[test]
+fn oscal_is_valid_by_models_made_from_its_schema() {
+    let test = "oscal_is_valid_by_models_made_from_its_schema";
+    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/trestle");
+    if !models.join("trestle").exists() {
+        return skip(
+            test,
+            "compliance-trestle is not in target/trestle: cargo xtask test puts it there",
+        );
+    }
+    let Some(namespace) = Namespace::new(test) else { return };
+    let _victim = namespace.victim(&[], "threads 1");
+    let dir = TempDir::new().unwrap();
+    let valid = |oscal: &Value| {
+        let file = dir.path().join("results.json");
+        fs::write(&file, oscal.to_string()).unwrap();
+        let script = "import json, sys\n\
+            from trestle.oscal.assessment_results import AssessmentResults\n\
+            results = json.load(open(sys.argv[1]))['assessment-results']\n\
+            print(len(AssessmentResults.parse_obj(results).results[0].findings))";
+        let mut python = Command::new("python3");
+        python.env("PYTHONPATH", &models).args(["-c", script]).arg(&file).output().unwrap()
+    };
+    let mut oscal = json(&namespace.strait(&["report", "--format", "oscal"]));
+    let output = valid(&oscal);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    let findings = oscal["assessment-results"]["results"][0]["findings"].as_array().unwrap().len();
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), findings.to_string());
+    // And they can refuse.
+    oscal["assessment-results"]["results"][0]["findings"][0]["of-no-schema"] = 1.into();
+    let output = valid(&oscal);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("of-no-schema"));
+}
