@@ -31,6 +31,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("linux-libc-dev", "/usr/include/linux/seccomp.h"),
     ("linux-perf", "/usr/bin/perf"),
     ("llvm", "/usr/bin/llvm-strip"),
+    ("make", "/usr/bin/make"),
     ("man-db", "/usr/bin/man"),
     ("musl-tools", "/usr/bin/musl-gcc"),
     ("nginx-light", "/usr/sbin/nginx"),

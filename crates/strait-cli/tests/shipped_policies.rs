@@ -27,7 +27,7 @@ const SHIPPED: &[(&str, Option<&str>, &[&str])] = &[
         &[
             "/bin/sh",
             "-c",
-            "echo 'int main(void){return 0;}' | gcc -x c - -o $D/a && $D/a && echo done",
+            "echo 'int main(void){return 0;}' > $D/a.c && make -s -C $D CC=gcc a && $D/a && echo done",
         ],
     ),
     ("ci-release", Some("release"), &["/usr/bin/python3", "-c", "import os, sys; print('done')"]),
