@@ -5,6 +5,7 @@ use std::io;
 use std::thread;
 use std::time::Duration;
 
+use rustix::process::Pid;
 use strait_bpf::Program;
 
 use crate::child::{Child, Confinement, ExecError, PendingChild};
@@ -84,6 +85,15 @@ impl StoppedChild {
     /// Why they cannot be read.
     pub fn filters(&self) -> Result<Vec<Program>, DumpError> {
         dump::filters_of_stopped(&self.tracee, self.child.pid())
+    }
+
+    /// The process id.
+    pub fn pid(&self) -> Pid {
+        self.child.pid()
+    }
+
+    pub(crate) fn into_parts(self) -> (PendingChild, Tracee) {
+        (self.child, self.tracee)
     }
 
     /// Lets the program run, untraced.

@@ -24,3 +24,4 @@ pub mod supervision;
 pub mod task;
 mod tracee;
 pub mod waker;
+pub mod watch;

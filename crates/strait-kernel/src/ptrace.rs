@@ -166,18 +166,32 @@ impl Tracer {
     /// # Errors
     /// EINTR if a [`Waker`](crate::waker::Waker) woke this thread.
     pub fn wait(&self) -> io::Result<Option<(Pid, Event)>> {
+        match self.next(0) {
+            Err(error) if error.raw_os_error() == Some(libc::ECHILD) => Ok(None),
+            result => result,
+        }
+    }
+
+    /// The next event of any traced task, if there is one now. Never waits. The end of any other
+    /// child of this thread counts too.
+    ///
+    /// # Errors
+    /// ECHILD once no task is left.
+    pub fn poll(&self) -> io::Result<Option<(Pid, Event)>> {
+        self.next(libc::WNOHANG)
+    }
+
+    fn next(&self, flags: libc::c_int) -> io::Result<Option<(Pid, Event)>> {
         let mut status = 0;
         // The tracees of this thread alone, whatever they are to it (__WALL).
-        let flags = libc::__WALL | libc::__WNOTHREAD;
+        let flags = flags | libc::__WALL | libc::__WNOTHREAD;
         // SAFETY: `status` is valid for the write.
         let pid = unsafe { libc::waitpid(-1, &raw mut status, flags) };
-        let Some(task) = Pid::from_raw(pid.max(0)) else {
-            let error = io::Error::last_os_error();
-            return match error.raw_os_error() {
-                Some(libc::ECHILD) => Ok(None),
-                _ => Err(error),
-            };
-        };
+        if pid < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // Nothing has happened.
+        let Some(task) = Pid::from_raw(pid) else { return Ok(None) };
         if !libc::WIFSTOPPED(status) {
             return Ok(Some((task, Event::Ended(ExitStatus::from_raw(status)))));
         }

@@ -14,6 +14,7 @@ use strait_bpf::Insn;
 // include/uapi/linux/ptrace.h; libc types them differently for each C library.
 const PTRACE_CONT: libc::c_long = 7;
 const PTRACE_DETACH: libc::c_long = 17;
+const PTRACE_SETOPTIONS: libc::c_long = 0x4200;
 const PTRACE_SEIZE: libc::c_long = 0x4206;
 const PTRACE_INTERRUPT: libc::c_long = 0x4207;
 const PTRACE_LISTEN: libc::c_long = 0x4208;
@@ -23,6 +24,8 @@ const PTRACE_EVENT_STOP: i32 = 128;
 
 /// Stop at exec, before the first instruction of the new program.
 pub(crate) const TRACE_EXEC: usize = 1 << 4;
+/// Trace what it starts: by fork, vfork and clone.
+pub(crate) const TRACE_NEW: usize = 1 << 1 | 1 << 2 | 1 << 3;
 /// Kill the tracee when the tracer ends.
 pub(crate) const EXIT_KILL: usize = 1 << 20;
 
@@ -58,6 +61,11 @@ impl Tracee {
     /// A thread that the calling thread traces already.
     pub(crate) fn of_this_thread(tid: Pid) -> Tracee {
         Tracee { tid, not_send: PhantomData }
+    }
+
+    /// Sets other options for the stopped thread.
+    pub(crate) fn set_options(&self, options: usize) -> io::Result<()> {
+        self.request(PTRACE_SETOPTIONS, 0, options)
     }
 
     /// Asks the thread to stop; [`Tracee::stopped`] tells when it has.

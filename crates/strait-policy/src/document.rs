@@ -8,8 +8,8 @@ use strait_bpf::Action;
 
 use crate::action::parse_action;
 use crate::policy::{
-    API_VERSION, Architectures, Declared, Exec, Identity, Isolation, KIND, Metadata, Necessity,
-    Numbers, Observed, Policy, Reachable, RecordingSource, Rule, Step, Unknown,
+    API_VERSION, Architectures, Declared, Exec, FileDigest, Identity, Isolation, KIND, Metadata,
+    Necessity, Numbers, Observed, Policy, Reachable, RecordingSource, Rule, Step, Unknown,
 };
 use crate::sets::Set;
 use crate::text::{
@@ -161,14 +161,27 @@ fn unknown(node: &Node) -> Result<Unknown, Fault> {
 fn exec(node: &Node) -> Result<Exec, Fault> {
     let mut fields = Fields::new(node, "exec")?;
     let list = fields.need("allow")?;
-    let mut allow = BTreeSet::new();
+    let (mut allow, mut digests) = (BTreeSet::new(), BTreeSet::new());
+    let strict = fields.take("strict").map(|node| node.boolean("strict")).transpose()?;
+    let strict = strict.unwrap_or(false);
     for entry in list.list("allow")? {
         let path = entry.text("allow")?;
-        if path.starts_with("sha256:") {
-            return Err(entry.span.fault(Problem::Unsupported {
-                what: "a digest in `exec.allow`",
-                right: "name the file: this version of Strait holds paths only",
-            }));
+        if path.starts_with(FileDigest::PREFIX) {
+            let invalid = |right: &str| {
+                entry.span.fault(Problem::Invalid {
+                    what: "digest",
+                    value: path.to_owned(),
+                    right: right.to_owned(),
+                })
+            };
+            let digest = FileDigest::parse(path).ok_or_else(|| {
+                invalid("write `sha256:` and 64 digits of 0-9a-f, as sha256sum prints")
+            })?;
+            if !strict {
+                return Err(invalid("a file is told by its digest only with `strict: true`"));
+            }
+            digests.insert(digest);
+            continue;
         }
         let plain = path.split('/').skip(1).all(|part| part != ".." && part != ".");
         if !path.starts_with('/') || !plain || path.contains('\0') {
@@ -182,15 +195,11 @@ fn exec(node: &Node) -> Result<Exec, Fault> {
     }
     let exec = Exec {
         allow,
+        digests,
         shells: allowed(fields.take("shells"), "shells")?,
         interpreters: allowed(fields.take("interpreters"), "interpreters")?,
+        strict,
     };
-    if let Some(node) = fields.take("strict") {
-        return Err(node.span.fault(Problem::Unsupported {
-            what: "`exec.strict`",
-            right: "leave it out: this version of Strait does not stop programs at exec",
-        }));
-    }
     fields.finish()?;
     Ok(exec)
 }
@@ -516,6 +525,33 @@ spec:
     socket: [{observed: {recording: "sha256:00", args: {domain: [AF_INET, 10]}}}]
     clone3: [{declared: {by: platform-team, reason: "glibc falls back to clone", expires: 2027-01-31}}]
 "#;
+
+    #[test]
+    fn a_file_is_told_by_its_digest_where_programs_are_looked_at() {
+        let of = |exec: &str| {
+            Policy::parse(&format!(
+                "apiVersion: strait.dev/v1alpha1\nkind: SyscallPolicy\nspec:\n  \
+                 architectures: [x86_64]\n  default: allow\n  exec: {exec}\n"
+            ))
+        };
+        let digest = format!("sha256:{}", "0f".repeat(32));
+        let policy = of(&format!("{{allow: [/bin/sh, \"{digest}\"], strict: true}}")).unwrap();
+        let exec = policy.exec.as_ref().unwrap();
+        assert!(exec.strict && exec.allow.len() == 1);
+        assert_eq!(exec.digests.iter().map(ToString::to_string).collect::<Vec<_>>(), [&*digest]);
+        assert_eq!(Policy::parse(&policy.to_string()).unwrap(), policy);
+        for (exec, expected) in [
+            (format!("{{allow: [\"{digest}\"]}}"), "only with `strict: true`"),
+            (format!("{{allow: [\"{}\"], strict: true}}", digest.to_uppercase()), "absolute path"),
+            (format!("{{allow: [\"{}\"], strict: true}}", &digest[..70]), "64 digits"),
+            (format!("{{allow: [\"{digest}0\"], strict: true}}"), "64 digits"),
+            (format!("{{allow: [\"{}g\"], strict: true}}", &digest[..70]), "64 digits"),
+            ("{allow: [], strict: yes}".to_owned(), "true or false"),
+        ] {
+            let error = of(&exec).unwrap_err().to_string();
+            assert!(error.contains(expected), "{exec}: {error}");
+        }
+    }
 
     #[test]
     fn the_example_of_the_documentation_is_read() {

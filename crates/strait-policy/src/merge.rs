@@ -66,6 +66,12 @@ impl Policy {
                 allow: one.allow.union(&two.allow).cloned().collect(),
                 shells: one.shells || two.shells,
                 interpreters: one.interpreters || two.interpreters,
+                strict: one.strict && two.strict,
+                digests: match one.strict && two.strict {
+                    true => one.digests.union(&two.digests).copied().collect(),
+                    // Nobody looks at digests then; what has one is no longer on the list.
+                    false => BTreeSet::new(),
+                },
             });
         }
         let recordings: BTreeMap<&str, _> = self

@@ -129,10 +129,46 @@ impl From<Arch> for Architectures {
 pub struct Exec {
     /// Files, and folders with all that is in them: absolute paths, sorted, each once.
     pub allow: BTreeSet<String>,
+    /// Files by what is in them, wherever they are; only where `strict` holds.
+    pub digests: BTreeSet<FileDigest>,
     /// Whether shells in these folders may be executed; one that is named itself may.
     pub shells: bool,
     /// Whether interpreters in these folders may be executed; one that is named itself may.
     pub interpreters: bool,
+    /// Whether every task is stopped at exec, and killed before the first instruction of a program
+    /// whose file may not be executed.
+    pub strict: bool,
+}
+
+/// The SHA-256 of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FileDigest(pub [u8; 32]);
+
+impl FileDigest {
+    /// What a digest is written with in front.
+    pub const PREFIX: &str = "sha256:";
+
+    /// Reads `sha256:` and 64 hexadecimal digits.
+    pub fn parse(text: &str) -> Option<FileDigest> {
+        let digits = text.strip_prefix(FileDigest::PREFIX)?.as_bytes();
+        let value = |digit: u8| match digit {
+            b'0'..=b'9' => Some(digit - b'0'),
+            b'a'..=b'f' => Some(digit - b'a' + 10),
+            _ => None,
+        };
+        let (pairs, rest) = digits.as_chunks::<2>();
+        let bytes: Option<Vec<u8>> =
+            pairs.iter().map(|&[high, low]| Some(value(high)? << 4 | value(low)?)).collect();
+        rest.is_empty().then_some(())?;
+        Some(FileDigest(bytes?.try_into().ok()?))
+    }
+}
+
+impl fmt::Display for FileDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(FileDigest::PREFIX)?;
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
 }
 
 /// What a workload is kept away from.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::action::action_text;
-use crate::policy::{API_VERSION, KIND, Necessity, Policy, Rule};
+use crate::policy::{API_VERSION, FileDigest, KIND, Necessity, Policy, Rule};
 use crate::text::{is_plain, read_yaml};
 
 /// The length that lines are kept to where they can be.
@@ -59,12 +59,16 @@ fn document(policy: &Policy) -> String {
     }
     if let Some(exec) = &policy.exec {
         let mut map = Map::default();
-        let allow = exec.allow.iter().map(|path| scalar(path)).collect();
+        let digests = exec.digests.iter().map(FileDigest::to_string);
+        let allow = exec.allow.iter().map(|path| scalar(path)).chain(digests).collect();
         map.0.push(("allow".to_owned(), Part::List(allow)));
         for (name, allowed) in [("shells", exec.shells), ("interpreters", exec.interpreters)] {
             if !allowed {
                 map.raw(name, "deny".to_owned());
             }
+        }
+        if exec.strict {
+            map.raw("strict", "true".to_owned());
         }
         out.map(1, "exec", &map);
     }

@@ -48,10 +48,20 @@ pub fn contain(policy: &Policy) -> Result<Contained, ContainError> {
     let mut gaps = Vec::new();
     let execute = match &policy.exec {
         None => None,
+        // A file that is told by what is in it may be anywhere.
+        Some(exec) if !exec.digests.is_empty() => {
+            gaps.push(
+                "`exec.allow` has digests, so execve of other files is not refused: the program is \
+                 killed before its first instruction"
+                    .to_owned(),
+            );
+            None
+        }
         Some(exec) => {
             let files = executables(exec)?;
             let (paths, loaders) = with_loaders(files);
-            if !loaders.is_empty() && may_execute(policy) {
+            // By itself it is killed at exec, unless it is named.
+            if !loaders.is_empty() && may_execute(policy) && !exec.strict {
                 gaps.push(format!(
                     "{} may be executed, as the programs need it, and it runs any file that it can \
                      read",
@@ -94,6 +104,21 @@ const INTERPRETERS: &[&str] = &[
     "jshell", "julia", "lua", "mawk", "nawk", "node", "nodejs", "perl", "php", "pypy", "python",
     "ruby", "sed", "tclsh", "vim", "wish",
 ];
+
+/// Every file that may be executed, one by one: those in folders too.
+pub(crate) fn every_executable(exec: &Exec) -> Result<BTreeSet<PathBuf>, ContainError> {
+    let mut files = BTreeSet::new();
+    for path in executables(exec)? {
+        let read = |source| ContainError::Path { path: path.clone(), source };
+        let real = fs::canonicalize(&path).map_err(read)?;
+        if real.is_dir() {
+            list(&real, exec, &mut BTreeSet::new(), &mut files).map_err(read)?;
+        } else {
+            files.insert(real);
+        }
+    }
+    Ok(files)
+}
 
 /// What may be executed: the entries themselves, or, where shells or interpreters are excepted, the
 /// files of the folders without these.
@@ -194,7 +219,13 @@ mod tests {
     use super::*;
 
     fn exec(shells: bool, interpreters: bool) -> Exec {
-        Exec { allow: BTreeSet::new(), shells, interpreters }
+        Exec {
+            allow: BTreeSet::new(),
+            digests: BTreeSet::new(),
+            shells,
+            interpreters,
+            strict: false,
+        }
     }
 
     #[test]

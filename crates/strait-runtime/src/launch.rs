@@ -19,9 +19,12 @@ use strait_bpf::{Decision, Program, Undecided};
 use strait_compiler::{CompileError, Options};
 use strait_kernel::child::{Child, Confinement, ExecError, ExecToken, PendingChild};
 use strait_kernel::dump::DumpError;
+use strait_kernel::exec_stop::{SeizedChild, StoppedChild};
 use strait_kernel::seccomp::LoadOptions;
+use strait_kernel::watch::Watch;
 use strait_policy::Rules;
 
+use crate::exec_check::{ExecCheck, NotAllowed};
 use crate::gate;
 use crate::listeners::Listeners;
 use crate::verdict::{Intent, Verdict};
@@ -63,6 +66,12 @@ pub enum StartError {
     /// The child did not get to exec.
     #[error(transparent)]
     Exec(#[from] ExecError),
+    /// The program may not be executed.
+    #[error(transparent)]
+    NotAllowed(#[from] NotAllowed),
+    /// What the program executes cannot be watched.
+    #[error("`exec.strict` cannot be held: the child may not be traced")]
+    Unwatched(#[source] io::Error),
     /// The kernel decides otherwise than was intended.
     #[error("the installed filter does not decide as the policy, so the program was not started")]
     Drift {
@@ -77,7 +86,8 @@ impl StartError {
     pub fn exit_status(&self) -> u8 {
         match self {
             StartError::Exec(error) => error.exit_status(),
-            StartError::Drift { .. } => 125,
+            StartError::NotAllowed(_) => 126,
+            StartError::Unwatched(_) | StartError::Drift { .. } => 125,
         }
     }
 }
@@ -183,24 +193,47 @@ impl Enforcement {
     /// # Errors
     /// Why the program was not started; the child has ended then.
     pub fn start(&self, child: PendingChild) -> Result<Started, StartError> {
-        let confinement = Some(self.confinement());
         match child.seize() {
             Ok(seized) => {
-                let stopped = seized.exec(confinement)?;
-                // A child that is at exec holds no copy of the listener, and ours is gone if there is
-                // no supervisor.
-                let listeners = match self.supervised {
-                    true => Listeners::here,
-                    false => Listeners::default,
-                };
-                let verified = self.verify(stopped.filters(), listeners)?;
+                let (stopped, verified) = self.stopped(seized)?;
                 Ok(Started { child: stopped.release()?, verified })
             }
             Err(refused) => {
                 let verified = Verified::No { reason: reason(&refused) };
-                Ok(Started { child: refused.child.exec(confinement)?, verified })
+                Ok(Started { child: refused.child.exec(Some(self.confinement()))?, verified })
             }
         }
+    }
+
+    /// As [`Enforcement::start`], where the program and all that is executed from it on are to be
+    /// held to a list. The first is checked here; for the rest, whoever waits attends to the watch.
+    ///
+    /// # Errors
+    /// As well if the program may not be executed, or the child cannot be traced.
+    pub fn start_watched(
+        &self,
+        child: PendingChild,
+        check: &mut ExecCheck,
+    ) -> Result<(Started, Watch), StartError> {
+        let seized = child.seize().map_err(|refused| StartError::Unwatched(refused.source))?;
+        let (stopped, verified) = self.stopped(seized)?;
+        check.check(stopped.pid())?;
+        let (child, watch) = stopped.watch()?;
+        Ok((Started { child, verified }, watch))
+    }
+
+    /// Loads the filter and execs; the child stands at its program's first instruction, and what the
+    /// kernel holds is what was meant.
+    fn stopped(&self, seized: SeizedChild) -> Result<(StoppedChild, Verified), StartError> {
+        let stopped = seized.exec(Some(self.confinement()))?;
+        // A child that is at exec holds no copy of the listener, and ours is gone if there is no
+        // supervisor.
+        let listeners = match self.supervised {
+            true => Listeners::here,
+            false => Listeners::default,
+        };
+        let verified = self.verify(stopped.filters(), listeners)?;
+        Ok((stopped, verified))
     }
 
     /// Judges a stack that was read from a child of this enforcement.

@@ -4,6 +4,7 @@
 pub mod attack;
 pub mod confine;
 pub mod domain;
+pub mod exec_check;
 pub mod gate;
 pub mod inspect;
 pub mod launch;

@@ -8,10 +8,13 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal};
 use strait_kernel::child::{Change, Child};
 use strait_kernel::signal::{self, Relay};
 use strait_kernel::task::Task;
+use strait_kernel::watch::{Watch, Watched};
+
+use crate::exec_check::{ExecCheck, NotAllowed};
 
 /// How a child ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +37,29 @@ pub trait Attended {
     fn attend(&mut self) -> io::Result<bool>;
 }
 
+/// What a child and all that it starts execute, held to a list while it is waited for.
+pub struct Held<'a> {
+    /// The tracing of them.
+    pub watch: Watch,
+    /// What may be executed.
+    pub check: ExecCheck,
+    /// Is told of each program that was killed as it may not be executed.
+    pub tell: &'a mut dyn FnMut(Pid, &NotAllowed),
+}
+
+impl Held<'_> {
+    fn changed(&mut self) -> io::Result<Watched> {
+        let Held { watch, check, tell } = self;
+        watch.attend(&mut |process| match check.check(process) {
+            Ok(()) => true,
+            Err(refused) => {
+                tell(process, &refused);
+                false
+            }
+        })
+    }
+}
+
 /// Waits until a child ends.
 ///
 /// What a process sends to this one alone is passed on; what the terminal sends has come to the
@@ -43,10 +69,12 @@ pub trait Attended {
 /// # Errors
 /// ECHILD if somebody else has waited for the child.
 pub fn until_end(child: &Child, relay: &Relay) -> io::Result<Ended> {
-    until_end_attending(child, relay, None)
+    until_end_attending(child, relay, None, None)
 }
 
-/// As [`until_end`], and looks after something else meanwhile.
+/// As [`until_end`], and looks after something else meanwhile. Where what is executed is held to a list,
+/// it waits until everything that the child has started has ended too, as that would be killed with
+/// this thread.
 ///
 /// # Errors
 /// As well, if that fails.
@@ -54,8 +82,10 @@ pub fn until_end_attending(
     child: &Child,
     relay: &Relay,
     mut attended: Option<&mut dyn Attended>,
+    mut held: Option<Held<'_>>,
 ) -> io::Result<Ended> {
     let mut interrupted_by = None;
+    let mut ended = None;
     loop {
         if let Some(other) = attended.take_if(|_| true) {
             attended = other.attend()?.then_some(other);
@@ -70,12 +100,26 @@ pub fn until_end_attending(
                 let _ = child.signal_number(received.signal);
             }
         }
-        match child.changed()? {
+        let change = match &mut held {
+            None => child.changed()?,
+            Some(held) => match (held.changed()?, ended) {
+                (Watched::Changed(Change::Ended(status)), _) => {
+                    ended = Some(status);
+                    continue;
+                }
+                (Watched::Changed(change), _) => Some(change),
+                (Watched::Nothing, _) => None,
+                (Watched::Done, Some(status)) => Some(Change::Ended(status)),
+                (Watched::Done, None) => return Err(Errno::CHILD.into()),
+            },
+        };
+        match change {
             Some(Change::Ended(status)) => return Ok(Ended { status, interrupted_by }),
             Some(Change::Stopped) => mirror_stop(child)?,
             None => {
-                let mut fds =
-                    vec![PollFd::new(child, PollFlags::IN), PollFd::new(relay, PollFlags::IN)];
+                let mut fds = vec![PollFd::new(relay, PollFlags::IN)];
+                // Readable from its end on, when there are others to wait for.
+                fds.extend(ended.is_none().then(|| PollFd::new(child, PollFlags::IN)));
                 let other = attended.as_ref().map(|other| other.descriptor());
                 fds.extend(other.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
                 // The relay's descriptor is readable when SIGCHLD has come, too.
@@ -97,7 +141,8 @@ const ENDING: [Signal; 4] = [Signal::HUP, Signal::INT, Signal::QUIT, Signal::TER
 /// taken up, the child must still be stopped after a moment.
 fn mirror_stop(child: &Child) -> io::Result<()> {
     thread::sleep(Duration::from_millis(20));
-    let stopped = Task::read(child.pid(), child.pid()).is_ok_and(|task| task.state == 'T');
+    let stopped =
+        Task::read(child.pid(), child.pid()).is_ok_and(|task| matches!(task.state, 'T' | 't'));
     if stopped {
         signal::stop();
         child.signal(Signal::CONT)?;

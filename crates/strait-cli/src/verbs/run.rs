@@ -5,7 +5,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::ExitCode;
 
 use anyhow::{Context, anyhow};
-use rustix::process::{DumpableBehavior, Signal, set_dumpable_behavior};
+use rustix::process::{DumpableBehavior, Pid, Signal, set_dumpable_behavior};
 use strait_abi::Arch;
 use strait_compiler::Options;
 use strait_kernel::child::PendingChild;
@@ -14,9 +14,11 @@ use strait_kernel::seccomp::LoadOptions;
 use strait_kernel::signal::{self, Relay};
 use strait_policy::{Attempt, Policy, Rules, action_text, replay};
 use strait_runtime::domain::{ContainError, contain};
-use strait_runtime::launch::Enforcement;
+use strait_runtime::exec_check::{ExecCheck, NotAllowed};
+use strait_runtime::launch::{Enforcement, Started};
 use strait_runtime::record::{self, Choice, Ready, Request, Target};
 use strait_runtime::supervise::{Answering, Supervisor, Telling, notifying};
+use strait_runtime::wait::Held;
 use strait_runtime::{mode, wait};
 
 use crate::args::{Run, RunMode};
@@ -50,11 +52,15 @@ fn confined(args: &Run) -> Result<ExitCode, Failure> {
     }
     let mut command = command(args)?;
     // What enforces nothing keeps from nothing.
+    let mut check = None;
     if matches!(args.mode, RunMode::Enforce | RunMode::Notify) {
-        let contained = contain(&policy).map_err(|error| match error {
+        let failure = |error| match error {
             ContainError::Path { .. } => Failure::bad_input(error),
             _ => Failure::refused(error),
-        })?;
+        };
+        let strict = policy.exec.as_ref().filter(|exec| exec.strict);
+        check = strict.map(ExecCheck::new).transpose().map_err(failure)?;
+        let contained = contain(&policy).map_err(failure)?;
         for gap in &contained.gaps {
             output::say(&format!("strait: not held: {gap}"));
         }
@@ -63,9 +69,9 @@ fn confined(args: &Run) -> Result<ExitCode, Failure> {
         }
     }
     match args.mode {
-        RunMode::Enforce => enforced(args, &command, &rules),
-        RunMode::Notify => supervised(args, &command, policy, rules, Answering::Enforce),
-        RunMode::Canary => supervised(args, &command, policy, rules, Answering::Observe),
+        RunMode::Enforce => enforced(args, &command, &rules, check),
+        RunMode::Notify => supervised(args, &command, check, policy, rules, Answering::Enforce),
+        RunMode::Canary => supervised(args, &command, None, policy, rules, Answering::Observe),
         RunMode::Log => logged(args, &command, &rules),
     }
 }
@@ -84,18 +90,22 @@ fn command(args: &Run) -> Result<Command, Failure> {
 }
 
 /// The kernel alone answers.
-fn enforced(args: &Run, command: &Command, rules: &Rules) -> Result<ExitCode, Failure> {
+fn enforced(
+    args: &Run,
+    command: &Command,
+    rules: &Rules,
+    check: Option<ExecCheck>,
+) -> Result<ExitCode, Failure> {
     let enforcement = Enforcement::new(rules, &Options::default(), LoadOptions::default())
         .with_context(|| input::name(&args.policy))
         .map_err(Failure::bad_input)?;
     let child = PendingChild::fork(command).map_err(Failure::refused)?;
     let relay = Relay::install().map_err(Failure::refused)?;
-    let started = enforcement.start(child).map_err(|error| {
-        let status = error.exit_status();
-        Failure::with_status(status, error)
-    })?;
+    let mut tell = tell_killed;
+    let (started, held) = start(&enforcement, child, check, &mut tell)?;
     keep_secrets();
-    let ended = wait::until_end(&started.child, &relay).map_err(Failure::refused)?;
+    let ended = wait::until_end_attending(&started.child, &relay, None, held);
+    let ended = ended.map_err(Failure::refused)?;
     drop(relay);
     say_if_killed(ended.status.signal());
     signal::end_as(ended.status)
@@ -105,6 +115,7 @@ fn enforced(args: &Run, command: &Command, rules: &Rules) -> Result<ExitCode, Fa
 fn supervised(
     args: &Run,
     command: &Command,
+    check: Option<ExecCheck>,
     policy: Policy,
     rules: Rules,
     answering: Answering,
@@ -120,23 +131,44 @@ fn supervised(
         .map_err(Failure::bad_input)?;
     let child = PendingChild::fork(command).map_err(Failure::refused)?;
     let relay = Relay::install().map_err(Failure::refused)?;
-    let mut started = enforcement.start(child).map_err(|error| {
-        let status = error.exit_status();
-        Failure::with_status(status, error)
-    })?;
+    let mut tell = tell_killed;
+    let (mut started, held) = start(&enforcement, child, check, &mut tell)?;
     keep_secrets();
     let listener = started.child.take_listener();
     let listener = listener.context("there is no listener").map_err(Failure::refused)?;
     let mut supervisor = Supervisor::new(listener, policy, rules, answering);
     let mut tell = |denial: &_| teller.tell(denial);
     let mut telling = Telling { supervisor: &mut supervisor, tell: &mut tell };
-    let ended = wait::until_end_attending(&started.child, &relay, Some(&mut telling))
+    let ended = wait::until_end_attending(&started.child, &relay, Some(&mut telling), held)
         .map_err(Failure::refused)?;
     drop(relay);
     let (counted, others) = supervisor.counted();
     teller.sum_up(&counted, others);
     say_if_killed(ended.status.signal());
     signal::end_as(ended.status)
+}
+
+/// Starts the child, and holds what is executed to a list if there is one.
+fn start<'a>(
+    enforcement: &Enforcement,
+    child: PendingChild,
+    check: Option<ExecCheck>,
+    tell: &'a mut dyn FnMut(Pid, &NotAllowed),
+) -> Result<(Started, Option<Held<'a>>), Failure> {
+    let started = match check {
+        None => enforcement.start(child).map(|started| (started, None)),
+        Some(mut check) => enforcement
+            .start_watched(child, &mut check)
+            .map(|(started, watch)| (started, Some(Held { watch, check, tell }))),
+    };
+    started.map_err(|error| {
+        let status = error.exit_status();
+        Failure::with_status(status, error)
+    })
+}
+
+fn tell_killed(process: Pid, refused: &NotAllowed) {
+    output::say(&format!("strait: killed: process {}: {refused}", process.as_raw_nonzero()));
 }
 
 /// The kernel lets everything pass and logs it; the run is recorded, for the kernel's log is no

@@ -427,6 +427,13 @@ impl Node {
         }
     }
 
+    pub(crate) fn boolean(&self, field: &str) -> Result<bool, Fault> {
+        match &self.value {
+            Value::Bool(value) => Ok(*value),
+            _ => Err(self.wrong(field, "true or false")),
+        }
+    }
+
     pub(crate) fn list(&self, field: &str) -> Result<&[Node], Fault> {
         match &self.value {
             Value::List(nodes) => Ok(nodes),
