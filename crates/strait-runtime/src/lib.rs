@@ -3,6 +3,7 @@
 
 pub mod attack;
 pub mod confine;
+pub mod containers;
 pub mod domain;
 pub mod exec_check;
 pub mod gate;

@@ -22,6 +22,7 @@ pub struct Original {
     /// The text, if it was an OCI profile.
     profile: Option<String>,
     target: Target,
+    runtimes: Vec<Runtime>,
 }
 
 /// How a runtime renders a policy, and how that differs from it.
@@ -85,7 +86,14 @@ impl Original {
     /// A policy, with the text of the OCI profile that it was read from, if it was, and what that was
     /// resolved for.
     pub fn new(policy: Policy, profile: Option<String>, target: Target) -> Original {
-        Original { policy, profile, target }
+        Original { policy, profile, target, runtimes: vec![Runtime::Runc, Runtime::Crun] }
+    }
+
+    /// The same, where it is known which runtime has rendered it.
+    #[must_use]
+    pub fn rendered_by(mut self, runtime: Runtime) -> Original {
+        self.runtimes = vec![runtime];
+        self
     }
 
     /// The verdict on what is installed, if some runtime renders the policy so that it is kept and
@@ -100,7 +108,7 @@ impl Original {
         listeners: impl Fn() -> Listeners,
     ) -> Result<Option<(Verdict, Rendering)>, Undecided> {
         let mut tighter = None;
-        for runtime in [Runtime::Runc, Runtime::Crun] {
+        for &runtime in &self.runtimes {
             for library in LIBRARIES {
                 let library = library.map(|(major, minor)| KernelVersion::new(major, minor));
                 let Some(rendered) = self.rendered(runtime, library) else { continue };

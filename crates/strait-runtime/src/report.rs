@@ -23,10 +23,11 @@ use std::io;
 use serde::{Deserialize, Serialize};
 
 use crate::inspect::{Depth, Inspector, Machine, Missed, Process, Stops};
-use confinement::Scores;
 
 pub use confinement::{Confinement, Dangerous, Drift, DriftState, Excess, ExcessState, Exposure};
+pub(crate) use confinement::{Scores, confinement, exposure};
 pub use controls::{Check, Outcome};
+pub(crate) use identity::identity;
 pub use identity::{Evidence, EvidenceKind, Identity, Token};
 pub use known_policies::{KnownPolicy, Library};
 pub use workload::{Key, Kind};
@@ -170,9 +171,9 @@ fn describe(
 ) -> Workload {
     let program = processes.iter().find_map(|process| workload::program(process.pid));
     let name = key.name(processes, program.as_deref());
-    let identity = identity::identity(processes, time);
-    let confinement = confinement::confinement(processes);
-    let exposure = confinement::exposure(scores, processes);
+    let identity = identity(processes, time);
+    let confinement = confinement(processes);
+    let exposure = exposure(scores, processes);
     let known = library.known_for(&name, key, program.as_deref());
     let excess = confinement::excess(processes, &known);
     let drift = confinement::drift(inspector, processes, &known);

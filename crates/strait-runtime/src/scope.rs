@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::Pid;
 
+use crate::containers::Members;
+
 /// Which processes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Scope {
@@ -16,7 +18,9 @@ pub enum Scope {
     Tree(Pid),
     /// Those of the cgroup in this folder, and of those below it.
     Cgroup(PathBuf),
-    /// Those of the container whose id this is, or begins so.
+    /// Those of a container that an engine has.
+    Members(Box<Members>),
+    /// Those of the container whose id this is, or begins so, as the names of cgroups tell.
     Container(String),
 }
 
@@ -38,6 +42,9 @@ impl Scope {
                 }
             }
             Scope::Cgroup(folder) => of_cgroup(folder, &mut found)?,
+            Scope::Members(members) => {
+                found.extend(members.processes()?.iter().map(|member| member.pid.as_raw_pid()));
+            }
             Scope::Container(id) => {
                 for pid in all()? {
                     let groups = fs::read_to_string(format!("/proc/{pid}/cgroup"));

@@ -182,7 +182,7 @@ fn running(processes: &[Process]) -> impl Iterator<Item = (&Process, &Thread)> {
         .filter(|(_, thread)| thread.reading != Reading::Ended)
 }
 
-pub(super) fn confinement(processes: &[Process]) -> Confinement {
+pub(crate) fn confinement(processes: &[Process]) -> Confinement {
     let worst = processes.iter().map(|process| process.status).max_by_key(|one| badness(*one));
     let threads: Vec<(&Process, &Thread)> = running(processes).collect();
     let filtered = threads.iter().filter(|(process, thread)| {
@@ -215,7 +215,7 @@ pub(super) fn confinement(processes: &[Process]) -> Confinement {
 
 /// The scores of decisions, each found out once.
 #[derive(Default)]
-pub(super) struct Scores {
+pub(crate) struct Scores {
     /// By the decision's address; the decision is held, so that nothing else gets that.
     known: BTreeMap<usize, (Arc<Decision>, u32)>,
     /// Of no filter at all.
@@ -284,7 +284,7 @@ pub(super) fn allowed(processes: &[Process]) -> BTreeSet<Syscall> {
     Syscall::all().filter(passes).collect()
 }
 
-pub(super) fn exposure(scores: &mut Scores, processes: &[Process]) -> Exposure {
+pub(crate) fn exposure(scores: &mut Scores, processes: &[Process]) -> Exposure {
     let Some(arch) = Arch::NATIVE else { return Exposure::default() };
     let allowed = allowed(processes);
     let weigh = |call: Syscall| call.danger().map_or(0, |danger| u32::from(danger.weight()));

@@ -226,7 +226,7 @@ const FILES: &[(&str, EvidenceKind)] = &[
 const MOST: u64 = 64 * 1024;
 
 /// Whom these processes act as, at `now` in seconds since 1970.
-pub(super) fn identity(processes: &[Process], now: i64) -> Identity {
+pub(crate) fn identity(processes: &[Process], now: i64) -> Identity {
     let mut found = Found::default();
     let mut identity = Identity::default();
     let mut users: BTreeSet<String> = BTreeSet::new();
