@@ -1,5 +1,8 @@
 //! The command line: one definition gives the parser, `help`, the man pages and the completions.
 
+mod container;
+mod limit;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,12 +10,15 @@ use std::time::Duration;
 use crate::verbs::report::FailOn;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
-use rustix::process::{Pid, Resource};
+use rustix::process::Pid;
 use strait_abi::{Arch, KernelVersion, Syscall};
 use strait_policy::check::Code;
 use strait_policy::format::{Format, Runtime};
 use strait_policy::recording::Phase;
 use strait_runtime::record::Ready;
+
+pub use container::{Containers, Engines};
+pub use limit::Limit;
 
 /// Give a Linux workload the narrowest system call passage that it can live with.
 ///
@@ -72,6 +78,8 @@ pub enum Verb {
     Inspect(Inspect),
     /// Check that what the kernel enforces on a process decides as a policy does
     Verify(Verify),
+    /// List the running containers of all engines, with how each is confined
+    Containers(Containers),
     /// Report every workload of this machine: its identity, confinement, excess and drift
     Report(Report),
     /// Try for real, on this kernel, which ways around a policy are open
@@ -114,7 +122,7 @@ pub struct Tighten {
 
 /// `strait record`.
 #[derive(Debug, Args)]
-#[command(group(clap::ArgGroup::new("what").required(true).args(["command", "pid", "cgroup", "namespaces_of"])))]
+#[command(group(clap::ArgGroup::new("what").required(true).args(["command", "pid", "cgroup", "container", "namespaces_of"])))]
 pub struct Record {
     /// Write the recording to this file (default: standard output)
     #[arg(short, long, value_name = "REC", value_hint = ValueHint::FilePath)]
@@ -128,6 +136,12 @@ pub struct Record {
     /// Record every process of this cgroup
     #[arg(long, value_name = "PATH", value_hint = ValueHint::DirPath)]
     pub cgroup: Option<PathBuf>,
+    /// Record a running container: its name, its id or the beginning of that, if need be with the
+    /// engine, as in docker:NAME or containerd:NAMESPACE/ID
+    #[arg(long, value_name = "NAME|ID")]
+    pub container: Option<String>,
+    #[command(flatten)]
+    pub engines: Engines,
     /// Record every process in the pid, mount and network namespaces of this one: a container
     #[arg(long, value_name = "N", value_parser = pid)]
     pub namespaces_of: Option<Pid>,
@@ -434,9 +448,12 @@ pub struct Inspect {
     /// The process
     #[arg(long, group = "whom", value_name = "N", value_parser = pid)]
     pub pid: Option<Pid>,
-    /// The processes of the container with this id, or the beginning of it
-    #[arg(long, group = "whom", value_name = "ID")]
+    /// The processes of this container: its name, its id or the beginning of that, if need be with
+    /// the engine, as in docker:NAME or containerd:NAMESPACE/ID
+    #[arg(long, group = "whom", value_name = "NAME|ID")]
     pub container: Option<String>,
+    #[command(flatten)]
+    pub engines: Engines,
     /// The processes of the cgroup in this folder (a unit's, say), and of those below it
     #[arg(long, group = "whom", value_name = "PATH", value_hint = ValueHint::DirPath)]
     pub cgroup: Option<PathBuf>,
@@ -467,9 +484,12 @@ pub struct Verify {
     /// The process; with --watch, what comes of it too
     #[arg(long, group = "whom", value_name = "N", value_parser = pid)]
     pub pid: Option<Pid>,
-    /// The processes of the container with this id, or the beginning of it
-    #[arg(long, group = "whom", value_name = "ID")]
+    /// The processes of this container: its name, its id or the beginning of that, if need be with
+    /// the engine, as in docker:NAME or containerd:NAMESPACE/ID
+    #[arg(long, group = "whom", value_name = "NAME|ID")]
     pub container: Option<String>,
+    #[command(flatten)]
+    pub engines: Engines,
     /// The processes of the cgroup in this folder, and of those below it
     #[arg(long, group = "whom", value_name = "PATH", value_hint = ValueHint::DirPath)]
     pub cgroup: Option<PathBuf>,
@@ -504,6 +524,8 @@ pub struct Report {
     /// The folder with the policies, profiles and recordings of workloads
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub policies: Option<PathBuf>,
+    #[command(flatten)]
+    pub engines: Engines,
     /// Say what got better or worse since this report, which `--json` wrote
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub baseline: Option<PathBuf>,
@@ -564,7 +586,7 @@ pub struct Man {
 }
 
 /// What a foreign profile is resolved for; a policy of Strait's own asks for none of it.
-#[derive(Debug, Default, Args)]
+#[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Foreign profiles")]
 pub struct Profile {
     /// Read the policy in this format (default: what it looks like)
@@ -735,69 +757,6 @@ fn named_file(text: &str) -> Result<(String, PathBuf), String> {
     }
 }
 
-/// A resource limit of a command line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limit {
-    /// The resource.
-    pub resource: Resource,
-    /// The soft limit; `None` for no limit.
-    pub soft: Option<u64>,
-    /// The hard limit; `None` for no limit.
-    pub hard: Option<u64>,
-}
-
-/// The resources that can be limited, by the names of prlimit(1).
-const RESOURCES: [(&str, Resource); 10] = [
-    ("as", Resource::As),
-    ("core", Resource::Core),
-    ("cpu", Resource::Cpu),
-    ("data", Resource::Data),
-    ("fsize", Resource::Fsize),
-    ("memlock", Resource::Memlock),
-    ("msgqueue", Resource::Msgqueue),
-    ("nofile", Resource::Nofile),
-    ("nproc", Resource::Nproc),
-    ("stack", Resource::Stack),
-];
-
-impl std::str::FromStr for Limit {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Limit, String> {
-        let (name, values) = text
-            .split_once('=')
-            .ok_or("write RESOURCE=SOFT or RESOURCE=SOFT:HARD, such as nofile=256")?;
-        let known = RESOURCES.iter().find(|(known, _)| *known == name);
-        let &(_, resource) = known.ok_or_else(|| {
-            let names: Vec<&str> = RESOURCES.iter().map(|(name, _)| *name).collect();
-            format!("`{name}` is no resource that can be limited; there are {}", names.join(", "))
-        })?;
-        let (soft, hard) = values.split_once(':').unwrap_or((values, values));
-        let (soft, hard) = (amount(soft)?, amount(hard)?);
-        if hard.is_some_and(|hard| soft.is_none_or(|soft| soft > hard)) {
-            return Err("the soft limit is greater than the hard one".to_owned());
-        }
-        Ok(Limit { resource, soft, hard })
-    }
-}
-
-/// Reads a number with a suffix such as 512M, or `unlimited`.
-fn amount(text: &str) -> Result<Option<u64>, String> {
-    if text == "unlimited" {
-        return Ok(None);
-    }
-    let (digits, scale) = match text.as_bytes().last() {
-        Some(b'K') => (&text[..text.len() - 1], 1 << 10),
-        Some(b'M') => (&text[..text.len() - 1], 1 << 20),
-        Some(b'G') => (&text[..text.len() - 1], 1 << 30),
-        _ => (text, 1),
-    };
-    let number = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(scale));
-    number
-        .map(Some)
-        .ok_or_else(|| format!("`{text}` is no amount; write a number, 512K, 64M, 2G or unlimited"))
-}
-
 /// Reads the name of a phase.
 fn phase(text: &str) -> Result<Phase, String> {
     Phase::ALL.iter().copied().find(|phase| phase.name() == text).ok_or_else(|| {
@@ -860,17 +819,6 @@ mod tests {
         assert!(duration("2 weeks").is_err());
         assert!(duration("s").is_err());
         assert!(duration("99999999999999999999h").is_err());
-    }
-
-    #[test]
-    fn limits_have_a_resource_and_one_or_two_amounts() {
-        let limit = |soft, hard| Ok(Limit { resource: Resource::Nofile, soft, hard });
-        assert_eq!("nofile=256".parse(), limit(Some(256), Some(256)));
-        assert_eq!("nofile=1K:unlimited".parse(), limit(Some(1024), None));
-        for text in ["nofile", "nofile=", "nofile=x", "nofile=2:1", "nofile=unlimited:5", "beer=1"]
-        {
-            assert!(text.parse::<Limit>().is_err(), "{text}");
-        }
     }
 
     #[test]

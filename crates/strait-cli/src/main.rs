@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod containers;
 mod denials;
 mod diagnostics;
 mod documents;
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
         Verb::Tighten(args) => verbs::tighten::run(&args),
         Verb::Run(args) => verbs::run::run(&args),
         Verb::Inspect(args) => verbs::inspect::run(&args),
+        Verb::Containers(args) => verbs::containers::run(&args),
         Verb::Report(args) => verbs::report::run(&args),
         Verb::Verify(args) => verbs::verify::run(&args),
         Verb::Attack(args) => verbs::attack::run(&args),

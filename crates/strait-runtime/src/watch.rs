@@ -11,7 +11,7 @@ use rustix::process::Pid;
 use serde::Serialize;
 use strait_kernel::task::{self, Mode, Task};
 
-use crate::inspect::{InspectError, Inspector, as_number, as_numbers};
+use crate::inspect::{InspectError, Inspector, Status, as_number, as_numbers};
 use crate::rendering::Original;
 use crate::scope::Scope;
 use crate::verdict::Intent;
@@ -116,8 +116,11 @@ impl<'w> Watch<'w> {
             }
             let verified = verify_rendered(&mut self.inspector, pid, self.intent, self.original);
             let verification = match verified {
-                Ok(verification) => Box::new(verification),
-                Err(InspectError::Gone { .. } | InspectError::Reused { .. }) => {
+                Ok(verification) if verification.process.status != Status::Zombie => {
+                    Box::new(verification)
+                }
+                // A zombie calls nothing any more.
+                Ok(_) | Err(InspectError::Gone { .. } | InspectError::Reused { .. }) => {
                     if before.is_some() {
                         events.push(Event::Ended { pid });
                     }

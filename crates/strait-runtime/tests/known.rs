@@ -22,6 +22,7 @@ use strait_kernel::task::{CAP_SYS_ADMIN, Mode, Task};
 use strait_runtime::inspect::{
     CAPABILITIES, Inspector, Registry, Status, decisions_of_profile, docker_capabilities,
 };
+use strait_testkit::engine::{Engine, Kind, Profile};
 use strait_testkit::{effort, skip};
 
 /// A digest, what it is of, in detail, and how that is known.
@@ -377,4 +378,35 @@ fn one_call_more_is_another_decision() {
     };
     assert_eq!(decision("3"), decision("3"));
     assert_ne!(decision("3"), decision("4"));
+}
+
+/// The profiles that stand in no file: what engines make of them is read from a container.
+#[test]
+fn the_default_profiles_of_engines_are_known() {
+    let test = "the_default_profiles_of_engines_are_known";
+    for (kind, program, name, package) in [
+        (Kind::Docker, "dockerd", "Docker's default profile", "docker.io"),
+        (Kind::Containerd, "containerd", "containerd's default profile", "containerd"),
+    ] {
+        let Some(engine) = Engine::start(kind, test) else { continue };
+        let version = |program: &str| {
+            let output = Command::new(program).arg("--version").output().unwrap();
+            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            let number = |word: &&str| word.starts_with(|c: char| c.is_ascii_digit());
+            let word = text.split_whitespace().find(number).unwrap_or_default().to_owned();
+            word.split(['+', '~', ',']).next().unwrap_or_default().to_owned()
+        };
+        let detail = format!(
+            "{program} {}, runc {}, Docker's default capabilities",
+            version(program),
+            version("runc")
+        );
+        let source = format!("read from a container of Debian's {package}");
+        let pid = engine.run("default", Profile::Default, &[], &["/bin/sleep", "1000"]).unwrap();
+        let process = Inspector::default().inspect(Pid::from_raw(pid).unwrap()).unwrap();
+        let [stack] = &process.stacks[..] else { panic!("one thread: {process:?}") };
+        let [filter] = &stack.filters[..] else { panic!("one filter: {stack:?}") };
+        let digest = filter.decision.clone().unwrap();
+        hold(test, &[(digest, [name.to_owned(), detail, source])]);
+    }
 }

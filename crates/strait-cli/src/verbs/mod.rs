@@ -4,6 +4,7 @@ pub mod attack;
 pub mod check;
 pub mod compile;
 pub mod completions;
+pub mod containers;
 pub mod convert;
 pub mod diff;
 pub mod disasm;

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::{ExitCode, ExitStatus};
 
 use anyhow::Context;
+use rustix::process::Pid;
 use strait_kernel::child::ExecError;
 use strait_kernel::command::{Command, CommandError, Stream};
 use strait_kernel::signal;
@@ -17,6 +18,7 @@ use strait_runtime::launch::StartError;
 use strait_runtime::record::{self, Choice, RecordError, Request, Target};
 
 use crate::args::{Engine, Record};
+use crate::containers::{self, Chosen};
 use crate::failure::Failure;
 use crate::output;
 
@@ -31,8 +33,17 @@ pub fn run(args: &Record) -> Result<ExitCode, Failure> {
 fn recorded(args: &Record) -> Result<ExitCode, Failure> {
     output::check(args.output.as_deref().unwrap_or(Path::new("-"))).map_err(Failure::bad_input)?;
     let command;
+    let chosen = args.container.as_deref();
+    let chosen = chosen.map(|name| containers::choose(name, &args.engines)).transpose()?;
     let target = if let Some(pid) = args.pid {
         Target::Process(pid)
+    } else if let Some(chosen) = &chosen {
+        if !args.quiet
+            && let Some(container) = &chosen.container
+        {
+            output::say(&format!("strait: recording {}", containers::line(container)));
+        }
+        Target::Namespaces(first(chosen)?)
     } else if let Some(pid) = args.namespaces_of {
         Target::Namespaces(pid)
     } else if let Some(cgroup) = &args.cgroup {
@@ -61,6 +72,15 @@ fn recorded(args: &Record) -> Result<ExitCode, Failure> {
         }
     }
     end_as(recording.exit())
+}
+
+/// The first process of a container.
+fn first(chosen: &Chosen) -> Result<Pid, Failure> {
+    let first = match &chosen.container {
+        Some(container) => Some(container.pid),
+        None => chosen.scope.processes().map_err(Failure::refused)?.first().copied(),
+    };
+    first.context("the container has ended meanwhile").map_err(Failure::bad_input)
 }
 
 /// The command of a command line.

@@ -8,7 +8,8 @@ use std::time::Duration;
 use anyhow::anyhow;
 use rustix::process::Pid;
 use serde_json::json;
-use strait_runtime::inspect::{Depth, InspectError, Inspector};
+use strait_runtime::containers::{Member, Origin};
+use strait_runtime::inspect::{Depth, InspectError, Inspector, Status};
 use strait_runtime::rendering::{Because, Original, Rendering};
 use strait_runtime::scope::Scope;
 use strait_runtime::verdict::{Call, Differences, Gate, Intent, Span, Verdict};
@@ -16,6 +17,7 @@ use strait_runtime::verify::{Judgement, Outcome, Verification, verify_rendered};
 use strait_runtime::watch::{Event, Watch};
 
 use crate::args::Verify;
+use crate::containers::{self, Chosen};
 use crate::documents;
 use crate::failure::{Failure, REFUSED};
 use crate::input;
@@ -25,17 +27,27 @@ use crate::witness;
 
 /// Judges what the kernel enforces on processes against a policy.
 pub fn run(args: &Verify) -> Result<ExitCode, Failure> {
-    let document = documents::document(&args.policy, &args.profile)?;
+    let chosen = args.container.as_deref();
+    let chosen = chosen.map(|name| containers::choose(name, &args.engines)).transpose()?;
+    let profile = match &chosen {
+        Some(chosen) => chosen.resolve(&args.profile)?,
+        None => args.profile.clone(),
+    };
+    let document = documents::document(&args.policy, &profile)?;
     let name = input::name(&args.policy);
     let lowered = document.policy.lower();
     let rules = lowered.map_err(|error| Failure::bad_input(anyhow!(error).context(name)))?;
     let intent = Intent::new(&rules).map_err(Failure::bad_input)?;
-    let target = documents::target(&args.profile)?;
-    let original = Original::new(document.policy.clone(), document.oci_text(), target);
-    let scope = match (&args.pid, &args.container, &args.cgroup) {
+    let target = documents::target(&profile)?;
+    let mut original = Original::new(document.policy.clone(), document.oci_text(), target);
+    let container = chosen.as_ref().and_then(|chosen| chosen.container.as_ref());
+    if let Some(runtime) = container.and_then(|container| container.runtime) {
+        original = original.rendered_by(runtime);
+    }
+    let scope = match (&args.pid, &chosen, &args.cgroup) {
         (Some(pid), ..) if args.watch => Scope::Tree(*pid),
         (Some(pid), ..) => Scope::Process(*pid),
-        (_, Some(id), _) => Scope::Container(id.clone()),
+        (_, Some(chosen), _) => chosen.scope.clone(),
         (_, _, Some(folder)) => Scope::Cgroup(folder.clone()),
         _ => return Err(Failure::bad_input(anyhow!("name a process, a container or a cgroup"))),
     };
@@ -48,6 +60,8 @@ pub fn run(args: &Verify) -> Result<ExitCode, Failure> {
     for &pid in &pids {
         let original = (!args.strict && is_apart(pid)).then_some(&original);
         match verify_rendered(&mut inspector, pid, &intent, original) {
+            // One of several that has ended, and nobody has waited for, calls nothing any more.
+            Ok(found) if args.pid.is_none() && found.process.status == Status::Zombie => {}
             Ok(verification) => all.push(verification),
             // Of several, those that end meanwhile are no longer among them.
             Err(InspectError::Gone { .. } | InspectError::Reused { .. }) if args.pid.is_none() => {}
@@ -55,15 +69,42 @@ pub fn run(args: &Verify) -> Result<ExitCode, Failure> {
         }
     }
     let Some(outcome) = all.iter().map(|verification| verification.outcome).max() else {
-        return Err(Failure::bad_input(anyhow!("there is no process in it")));
+        return Err(match container {
+            Some(container) => containers::ended(container),
+            None => Failure::bad_input(anyhow!("there is no process in it")),
+        });
     };
+    let members = chosen.as_ref().map_or(Ok(Vec::new()), Chosen::members)?;
     let text = match (&all[..], args.json) {
         ([one], true) if args.pid.is_some() => format!("{:#}\n", json!(one)),
-        (all, true) => format!("{:#}\n", json!({ "outcome": outcome, "processes": all })),
-        (all, false) => all.iter().map(text).collect(),
+        (all, true) => {
+            let mut data = json!({ "outcome": outcome, "processes": all });
+            if let Some(container) = container {
+                data["container"] = json!(container);
+                data["members"] = json!(members);
+            }
+            format!("{data:#}\n")
+        }
+        (all, false) => {
+            let head = container.map(|one| containers::line(one) + "\n").unwrap_or_default();
+            head + &all.iter().map(|one| of_member(one, &members)).collect::<String>()
+        }
     };
     output::print(text.as_bytes()).map_err(Failure::refused)?;
     Ok(ExitCode::from(exit_status(outcome)))
+}
+
+/// What was found of a process, and how it came into the container, if later.
+fn of_member(verification: &Verification, members: &[Member]) -> String {
+    let process = &verification.process;
+    let mut out = text(verification);
+    let member = members.iter().find(|member| member.pid == process.pid);
+    if let Some(member) = member.filter(|member| member.origin != Origin::Started) {
+        let bare = if process.status == Status::Unconfined { ", and is not confined" } else { "" };
+        // Writing to a string does not fail.
+        let _ = writeln!(out, "  it {}{bare}", member.origin.text());
+    }
+    out
 }
 
 fn exit_status(outcome: Outcome) -> u8 {
@@ -90,7 +131,7 @@ fn watch(
 ) -> Result<ExitCode, Failure> {
     let apart = match &scope {
         Scope::Process(pid) | Scope::Tree(pid) => is_apart(*pid),
-        Scope::Cgroup(_) | Scope::Container(_) => true,
+        Scope::Cgroup(_) | Scope::Container(_) | Scope::Members(_) => true,
     };
     let mut watch = Watch::new(scope, intent, (!args.strict && apart).then_some(original));
     let mut worst = None;

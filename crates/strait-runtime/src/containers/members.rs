@@ -30,8 +30,8 @@ impl Origin {
     /// In words.
     pub const fn text(self) -> &'static str {
         match self {
-            Origin::Started => "of the container's first process",
-            Origin::Exec => "started in the container later (exec)",
+            Origin::Started => "comes of the container's first process",
+            Origin::Exec => "was started in the container later (exec)",
             Origin::Entered => "entered the container's namespaces from outside",
         }
     }

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use anyhow::anyhow;
 use serde::Serialize;
 use serde_json::{Value, json};
+use strait_runtime::containers::{Container, Member, Origin};
 use strait_runtime::inspect::{
     Alarm, Depth, InspectError, Inspector, Machine, Missed, Process, Reading, Stack, Status, Stops,
     Thread,
@@ -16,6 +17,7 @@ use strait_runtime::inspect::{
 use strait_runtime::scope::Scope;
 
 use crate::args::Inspect;
+use crate::containers::{self, Chosen};
 use crate::failure::{Failure, REFUSED};
 use crate::output;
 use crate::progress::Progress;
@@ -46,12 +48,21 @@ pub fn run(args: &Inspect) -> Result<ExitCode, Failure> {
             (text, exit_status(std::slice::from_ref(&process)))
         }
         None => {
-            let machine = several(&mut inspector, args)?;
+            let chosen = args.container.as_deref();
+            let chosen = chosen.map(|name| containers::choose(name, &args.engines)).transpose()?;
+            let machine = several(&mut inspector, args, chosen.as_ref())?;
+            let members = chosen.as_ref().map_or(Ok(Vec::new()), Chosen::members)?;
+            let container = chosen.and_then(|chosen| chosen.container);
             let text = if args.json {
-                let data = serde_json::to_string_pretty(&data_of_machine(&machine, detail));
+                let mut data = data_of_machine(&machine, detail);
+                (data.container, data.members) = (container.as_ref(), members);
+                let data = serde_json::to_string_pretty(&data);
                 data.map_err(Failure::refused)? + "\n"
             } else {
-                machine::text(&machine, detail)
+                let head = container.as_ref().map(|one| containers::line(one) + "\n");
+                head.unwrap_or_default()
+                    + &machine::text(&machine, detail)
+                    + &came_in(&machine, &members)
             };
             (text, exit_status(&machine.processes))
         }
@@ -62,10 +73,14 @@ pub fn run(args: &Inspect) -> Result<ExitCode, Failure> {
 }
 
 /// The processes of a container or a cgroup, or all.
-fn several(inspector: &mut Inspector, args: &Inspect) -> Result<Machine, Failure> {
+fn several(
+    inspector: &mut Inspector,
+    args: &Inspect,
+    chosen: Option<&Chosen>,
+) -> Result<Machine, Failure> {
     let _progress = Progress::of("reading the filters of every process");
-    let scope = match (&args.container, &args.cgroup) {
-        (Some(id), _) => Scope::Container(id.clone()),
+    let scope = match (chosen, &args.cgroup) {
+        (Some(chosen), _) => chosen.scope.clone(),
         (_, Some(folder)) => Scope::Cgroup(folder.clone()),
         (None, None) => return inspector.inspect_all().map_err(Failure::refused),
     };
@@ -74,6 +89,17 @@ fn several(inspector: &mut Inspector, args: &Inspect) -> Result<Machine, Failure
         return Err(Failure::bad_input(anyhow!("there is no process in it")));
     }
     Ok(inspector.inspect_these(pids))
+}
+
+/// The processes that came into the container later, and whether they are confined.
+fn came_in(machine: &Machine, members: &[Member]) -> String {
+    let later = members.iter().filter(|member| member.origin != Origin::Started);
+    let line = |member: &Member| {
+        let process = machine.processes.iter().find(|process| process.pid == member.pid)?;
+        let (name, status) = (&process.name, process.status.name());
+        Some(format!("process {} ({name}), {status}: it {}\n", member.pid, member.origin.text()))
+    };
+    later.filter_map(line).collect()
 }
 
 /// Why a process was not inspected, with the status that tells it.
@@ -110,6 +136,11 @@ fn data_of_process(process: &Process, detail: Detail) -> Value {
 #[serde(rename_all = "camelCase")]
 struct MachineData<'m> {
     landlock: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    container: Option<&'m Container>,
+    /// How the processes came into the container.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    members: Vec<Member>,
     processes: Vec<ProcessData<'m>>,
     stacks: BTreeMap<&'m str, Value>,
     missed: &'m [Missed],
@@ -152,6 +183,8 @@ fn data_of_machine(machine: &Machine, detail: Detail) -> MachineData<'_> {
     });
     MachineData {
         landlock: LANDLOCK,
+        container: None,
+        members: Vec::new(),
         processes: processes.collect(),
         stacks,
         missed: &machine.missed,

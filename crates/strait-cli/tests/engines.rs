@@ -1,0 +1,345 @@
+//! Containers of Docker, Podman and containerd: found, inspected, verified and recorded by name. Each
+//! engine is the real one, started for the test.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
+
+use serde_json::Value;
+use strait_abi::{Arch, KernelVersion, Syscall};
+use strait_bpf::Action;
+use strait_policy::Policy;
+use strait_policy::format::{Runtime, Target, oci};
+use strait_policy::policy::Rule;
+use strait_testkit::engine::{Engine, Kind, Profile};
+
+/// Podman's default profile, as Debian ships it.
+const PODMANS: &str = "/usr/share/containers/seccomp.json";
+
+fn strait(engines: &[&Engine], args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_strait"));
+    for engine in engines {
+        command.envs(engine.environment());
+    }
+    command.args(args).stdin(Stdio::null()).output().unwrap()
+}
+
+fn json(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)))
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Everything but these calls.
+fn all_but(denied: &[&str]) -> Policy {
+    let mut policy = Policy::new(Arch::X86_64.into(), Action::Errno(1));
+    let calls: BTreeSet<Syscall> = Syscall::all()
+        .filter(|call| call.number(Arch::X86_64).is_some())
+        .filter(|call| !denied.contains(&call.name()))
+        .collect();
+    policy.rules.push(Rule::new(calls, Action::Allow));
+    policy
+}
+
+/// A process of the host in a container's mount and pid namespaces, as nsenter(1) makes it.
+struct Entered(Child);
+
+impl Entered {
+    fn new(pid: i32) -> Entered {
+        let target = pid.to_string();
+        let mut nsenter = Command::new("nsenter");
+        nsenter.args(["--target", &target, "--mount", "--pid", "/bin/sleep", "1000"]);
+        let child = nsenter.stdin(Stdio::null()).spawn().unwrap();
+        // nsenter forks, and the child executes the program in the container.
+        for _ in 0..500 {
+            if entered(&child).is_some() {
+                break;
+            }
+            sleep(Duration::from_millis(10));
+        }
+        Entered(child)
+    }
+
+    fn pid(&self) -> Option<i32> {
+        entered(&self.0)
+    }
+}
+
+/// The process that nsenter has started, once it is what it is to be.
+fn entered(nsenter: &Child) -> Option<i32> {
+    let id = nsenter.id();
+    let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).ok()?;
+    let child: i32 = children.split_whitespace().next()?.parse().ok()?;
+    let name = fs::read_to_string(format!("/proc/{child}/comm")).ok()?;
+    (name.trim() == "sleep").then_some(child)
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        if let Some(pid) = self.pid() {
+            let _ = Command::new("kill").args(["-9", &pid.to_string()]).status();
+        }
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The one container of a list that is called so.
+#[track_caller]
+fn called<'v>(list: &'v Value, kind: Kind, name: &str) -> &'v Value {
+    let containers = list["containers"].as_array().unwrap();
+    let mut found = containers.iter().filter(|one| {
+        one["engine"] == kind.name()
+            && (one["id"] == name || one["names"].as_array().unwrap().contains(&name.into()))
+    });
+    let one = found.next().unwrap_or_else(|| panic!("{name} is not in {list:#}"));
+    assert!(found.next().is_none(), "{name} is twice in {list:#}");
+    one
+}
+
+fn runtime(kind: Kind) -> Runtime {
+    kind.runtime().parse().unwrap()
+}
+
+fn check(kind: Kind, test: &str) {
+    let Some(engine) = Engine::start(kind, test) else { return };
+    let here = [&engine];
+    let forever = ["/bin/sleep", "1000"];
+    let policy = all_but(&["mount", "kexec_load", "bpf"]);
+    let policy_file = engine.folder().join("policy.yaml");
+    fs::write(&policy_file, policy.to_string()).unwrap();
+    let policy_file = policy_file.to_str().unwrap();
+    let mut target = Target::new(Arch::X86_64, KernelVersion::new(6, 18));
+    target.runtime = runtime(kind);
+    let profile = engine.folder().join("profile.json");
+    fs::write(&profile, oci::export(&policy, &target).unwrap().text).unwrap();
+
+    let web = engine.run("web", Profile::Default, &[], &forever).unwrap();
+    let bare = engine.run("bare", Profile::Unconfined, &[], &forever).unwrap();
+    let tight = engine.run("tight", Profile::File(&profile), &[], &forever).unwrap();
+
+    listed(kind, &engine, web, bare, tight);
+    inspected(kind, &engine, web);
+    verified(&engine, tight, policy_file);
+    recorded(&engine);
+    default_profiles(kind, &engine);
+
+    // Of one that is not there, or no longer, it is said.
+    let none = strait(&here, &["inspect", "--container", "no-such-one"]);
+    assert_eq!(none.status.code(), Some(2));
+    assert!(said(&none).contains("no engine has a container `no-such-one`"), "{}", said(&none));
+    if kind != Kind::Containerd {
+        engine.exec("bare", &["/bin/true"]).unwrap();
+        assert!(engine.client().args(["kill", "bare"]).output().unwrap().status.success());
+        for _ in 0..500 {
+            if engine.pid("bare").is_err() {
+                break;
+            }
+            sleep(Duration::from_millis(20));
+        }
+        for verb in [&["inspect"][..], &["verify", "--policy", policy_file], &["record"]] {
+            let output = strait(&here, &[verb, &["--container", "bare"]].concat());
+            assert_eq!(output.status.code(), Some(if verb == ["record"] { 125 } else { 2 }));
+            assert!(said(&output).contains("does not run: it is "), "{}", said(&output));
+        }
+    }
+}
+
+fn listed(kind: Kind, engine: &Engine, web: i32, bare: i32, tight: i32) {
+    let output = strait(&[engine], &["containers", "--json"]);
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    let list = json(&output);
+    for (name, pid, confined) in
+        [("web", web, "default"), ("bare", bare, "unconfined"), ("tight", tight, "custom")]
+    {
+        let one = called(&list, kind, name);
+        assert_eq!(one["pid"], pid, "{name}");
+        assert_eq!(one["confined"], confined, "{kind:?} {name}: {:#}", one["confinement"]);
+        assert_eq!(one["runtime"], kind.runtime(), "{name}");
+        assert_eq!(one["processes"].as_array().unwrap().len(), 1, "{name}: {one:#}");
+        assert_eq!(one["processes"][0]["origin"], "started", "{name}");
+        assert_eq!(one["identity"]["users"], Value::from(vec!["root"]), "{name}");
+        assert!(!one["confinement"]["capabilities"].as_array().unwrap().is_empty(), "{name}");
+    }
+    let calls = |name: &str| called(&list, kind, name)["exposure"]["allowed"].as_u64().unwrap();
+    assert!(calls("web") < calls("tight") && calls("tight") < calls("bare"));
+    let table = strait(&[engine], &["containers"]);
+    let table = String::from_utf8(table.stdout).unwrap();
+    assert!(table.contains(&format!("{}:", kind.name())), "{table}");
+}
+
+fn inspected(kind: Kind, engine: &Engine, web: i32) {
+    let id = engine.id("web").unwrap();
+    let beginning = id.get(..12).unwrap_or(&id).to_owned();
+    for name in ["web", &id, &beginning, &format!("{}:web", kind.name())] {
+        let output = strait(&[engine], &["inspect", "--json", "--container", name]);
+        assert_eq!(output.status.code(), Some(0), "{name}: {}", said(&output));
+        let found = json(&output);
+        assert_eq!(found["container"]["pid"], web, "{name}");
+        let processes = found["processes"].as_array().unwrap();
+        assert_eq!(processes.len(), 1, "{name}: {processes:#?}");
+        assert_eq!((&processes[0]["pid"], &processes[0]["innerPid"]), (&web.into(), &1.into()));
+        assert_eq!(processes[0]["status"], "filtered");
+    }
+}
+
+/// The default profile as it is installed, resolved for the capabilities of a container, is what the
+/// kernel has there: for all inputs, whatever the capabilities are.
+fn default_profiles(kind: Kind, engine: &Engine) {
+    let verify = |name: &str, profile: &Path| {
+        let policy = profile.to_str().unwrap();
+        let output =
+            strait(&[engine], &["verify", "--json", "--policy", policy, "--container", name]);
+        let found = json(&output);
+        let judged = &found["processes"][0]["judged"];
+        assert_eq!(found["outcome"], "holds", "{name}, {policy}: {}{judged:#}", said(&output));
+    };
+    let sets: [(&str, &[&str]); 3] = [
+        ("usual", &[]),
+        ("more", &["--cap-add", "SYS_ADMIN", "--cap-add", "SYS_PTRACE"]),
+        ("none", &["--cap-drop", "ALL"]),
+    ];
+    let forever = ["/bin/sleep", "1000"];
+    let podmans = Path::new(PODMANS);
+    for (name, options) in sets {
+        if kind == Kind::Containerd && name != "usual" {
+            continue;
+        }
+        engine.run(name, Profile::Default, options, &forever).unwrap();
+        match kind {
+            Kind::PodmanCrun | Kind::PodmanRunc => verify(name, podmans),
+            // It is built in: what the engine makes of it stands in the bundle.
+            Kind::Docker | Kind::Containerd => {
+                let state = match kind {
+                    Kind::Docker => "exec/containerd/daemon/io.containerd.runtime.v2.task/moby",
+                    _ => "state/io.containerd.runtime.v2.task/default",
+                };
+                let bundle = engine.folder().join(state).join(engine.id(name).unwrap());
+                let config = fs::read(bundle.join("config.json")).unwrap();
+                let config: Value = serde_json::from_slice(&config).unwrap();
+                let file = engine.folder().join("resolved.json");
+                fs::write(&file, config["linux"]["seccomp"].to_string()).unwrap();
+                verify(name, &file);
+            }
+        }
+        engine.remove(name);
+        // Docker resolves a profile in the same words, but up to 20.10 without the errno of the default.
+        if kind == Kind::Docker && name == "more" && podmans.exists() {
+            let mut profile: Value = serde_json::from_slice(&fs::read(podmans).unwrap()).unwrap();
+            profile.as_object_mut().unwrap().remove("defaultErrnoRet");
+            let file = engine.folder().join("podmans.json");
+            fs::write(&file, profile.to_string()).unwrap();
+            engine.run(name, Profile::File(&file), options, &forever).unwrap();
+            verify(name, &file);
+            engine.remove(name);
+        }
+    }
+}
+
+/// What an engine execs is confined and what enters is not: both are found, and the latter is named.
+fn verified(engine: &Engine, tight: i32, policy: &str) {
+    let verify = |more: &[&str]| {
+        let args = [&["verify", "--policy", policy, "--container", "tight"], more].concat();
+        strait(&[engine], &args)
+    };
+    let mut exec = engine.exec_command("tight", &[]);
+    let mut exec = exec.args(["/bin/sleep", "1000"]).stdout(Stdio::null()).spawn().unwrap();
+    let origins = |list: &Value| -> Vec<(i64, String)> {
+        let members = list["members"].as_array().unwrap();
+        let origin = |member: &Value| {
+            (member["pid"].as_i64().unwrap(), member["origin"].as_str().unwrap().to_owned())
+        };
+        members.iter().map(origin).collect()
+    };
+    // The exec takes a moment, in which the runtime's own process is there too.
+    let mut held = Value::Null;
+    for _ in 0..200 {
+        let output = verify(&["--json"]);
+        held = json(&output);
+        if output.status.code() == Some(0) && origins(&held).len() == 2 {
+            break;
+        }
+        sleep(Duration::from_millis(50));
+    }
+    assert_eq!(held["outcome"], "holds", "{held:#}");
+    let found = origins(&held);
+    assert!(found.contains(&(tight.into(), "started".to_owned())), "{found:?}");
+    assert!(found.iter().any(|(_, origin)| origin == "exec"), "{found:?}");
+
+    let entered = Entered::new(tight);
+    let pid = entered.pid().unwrap();
+    let output = verify(&["--json"]);
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    let list = json(&output);
+    assert!(origins(&list).contains(&(pid.into(), "entered".to_owned())), "{list:#}");
+    // nsenter itself is in the mount namespace, and waits.
+    let outside: Vec<i64> =
+        origins(&list).into_iter().filter(|one| one.1 == "entered").map(|one| one.0).collect();
+    for process in list["processes"].as_array().unwrap() {
+        let is_outside = outside.contains(&process["process"]["pid"].as_i64().unwrap());
+        assert_eq!(process["outcome"], if is_outside { "drift" } else { "holds" }, "{process:#}");
+    }
+    let text = String::from_utf8(verify(&[]).stdout).unwrap();
+    let named = "entered the container's namespaces from outside, and is not confined";
+    assert!(text.contains(named), "{text}");
+    let table = strait(&[engine], &["containers"]);
+    let table = String::from_utf8(table.stdout).unwrap();
+    assert!(table.contains(&format!("process {pid} (sleep) is not confined")), "{table}");
+    drop(entered);
+    assert_eq!(verify(&[]).status.code(), Some(0));
+
+    exec.kill().unwrap();
+    exec.wait().unwrap();
+}
+
+/// What is called in a container while it is recorded is in the recording, an exec's calls too.
+fn recorded(engine: &Engine) {
+    let file = engine.folder().join("recording.json");
+    let record = Command::new(env!("CARGO_BIN_EXE_strait"))
+        .envs(engine.environment())
+        .args(["record", "--container", "web", "--output"])
+        .arg(&file)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // When it says so it will soon record; what it does is repeated until it has ended.
+    for number in 0..8 {
+        let folder = format!("/tmp/made-{number}");
+        engine.exec("web", &["/bin/mkdir", "-p", &folder]).unwrap();
+        sleep(Duration::from_millis(100));
+    }
+    Command::new("kill").args(["-INT", &record.id().to_string()]).status().unwrap();
+    let output = record.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    let recording: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    let text = recording.to_string();
+    assert!(text.contains("\"mkdir\""), "{recording:#}");
+}
+
+#[test]
+fn dockers_containers_are_found_and_judged() {
+    check(Kind::Docker, "dockers_containers_are_found_and_judged");
+}
+
+#[test]
+fn containerds_containers_are_found_and_judged() {
+    check(Kind::Containerd, "containerds_containers_are_found_and_judged");
+}
+
+#[test]
+fn podmans_containers_with_crun_are_found_and_judged() {
+    check(Kind::PodmanCrun, "podmans_containers_with_crun_are_found_and_judged");
+}
+
+#[test]
+fn podmans_containers_with_runc_are_found_and_judged() {
+    check(Kind::PodmanRunc, "podmans_containers_with_runc_are_found_and_judged");
+}
