@@ -343,3 +343,55 @@ fn podmans_containers_with_crun_are_found_and_judged() {
 fn podmans_containers_with_runc_are_found_and_judged() {
     check(Kind::PodmanRunc, "podmans_containers_with_runc_are_found_and_judged");
 }
+
+#[test]
+fn a_name_that_two_engines_have_is_an_error_that_names_both() {
+    let test = "a_name_that_two_engines_have_is_an_error_that_names_both";
+    let Some(containerd) = Engine::start(Kind::Containerd, test) else { return };
+    let Some(podman) = Engine::start(Kind::PodmanRunc, test) else { return };
+    let forever = ["/bin/sleep", "1000"];
+    let one = containerd.run("twice", Profile::Unconfined, &[], &forever).unwrap();
+    let other = podman.run("twice", Profile::Unconfined, &[], &forever).unwrap();
+    let inspect =
+        |name: &str| strait(&[&containerd, &podman], &["inspect", "--json", "--container", name]);
+    let both = inspect("twice");
+    assert_eq!(both.status.code(), Some(2));
+    let choices = "podman:twice, containerd:default/twice";
+    assert!(said(&both).contains(choices), "{}", said(&both));
+    for (name, pid) in [
+        ("podman:twice", other),
+        ("containerd:twice", one),
+        ("containerd:default/twice", one),
+        ("default/twice", one),
+    ] {
+        assert_eq!(json(&inspect(name))["container"]["pid"], pid, "{name}");
+    }
+}
+
+#[test]
+fn an_engine_that_hangs_is_named_and_the_others_are_asked() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("sock");
+    // Whoever connects is never answered.
+    let listener = UnixListener::bind(&socket).unwrap();
+    let docker = format!("docker={}", socket.display());
+    let runc = format!("runc={}", dir.path().display());
+    let args = ["containers", "--json", "--container-engine", &docker, "--container-engine", &runc];
+    let output = strait(&[], &args);
+    assert_eq!(output.status.code(), Some(3));
+    let unreachable = &json(&output)["unreachable"];
+    assert_eq!(unreachable.as_array().unwrap().len(), 1, "{unreachable}");
+    assert_eq!(unreachable[0]["engine"], "docker");
+    assert_eq!(unreachable[0]["place"], socket.to_str().unwrap());
+    assert!(unreachable[0]["reason"].as_str().unwrap().contains("no answer within"));
+    drop(listener);
+
+    // Nobody listens any more: of what is not found it is said who was not asked.
+    let args = ["inspect", "--container", "no-such-one", "--container-engine", &docker];
+    let output = strait(&[], &args);
+    assert_eq!(output.status.code(), Some(2));
+    let text = said(&output);
+    assert!(text.contains("no-such-one") && text.contains(socket.to_str().unwrap()), "{text}");
+    let wrong = strait(&[], &["containers", "--container-engine", "beer=/x"]);
+    assert!(said(&wrong).contains("`beer` is no engine"), "{}", said(&wrong));
+}
