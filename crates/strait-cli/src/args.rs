@@ -185,6 +185,14 @@ pub struct Generate {
     /// Only what was done in these phases (default: all but before-filter)
     #[arg(long, value_name = "PHASE,…", value_delimiter = ',', value_parser = phase)]
     pub phases: Option<Vec<Phase>>,
+    /// Write the profile for this container engine instead, with what its runtimes need to start a
+    /// container
+    #[arg(long = "for", value_name = "ENGINE", value_parser = container::engine(), conflicts_with = "json")]
+    pub engine: Option<strait_policy::format::oci::Engine>,
+    /// The runtime that the engine takes; repeatable (default: those that it takes unless told
+    /// otherwise)
+    #[arg(long = "runtime", value_name = "RUNTIME", value_parser = runtime(), requires = "engine")]
+    pub runtimes: Vec<Runtime>,
     /// Print the policy as JSON
     #[arg(long)]
     pub json: bool,

@@ -7,7 +7,7 @@
 
 use std::fs;
 use std::io::Write as _;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
@@ -193,8 +193,20 @@ impl Engine {
         options: &[&str],
         command: &[&str],
     ) -> Result<i32, String> {
+        succeed(&mut self.run_command(name, profile, &[&["--detach"], options].concat(), command))?;
+        self.pid(name)
+    }
+
+    /// The client's command that runs a container to its end.
+    pub fn run_command(
+        &self,
+        name: &str,
+        profile: Profile<'_>,
+        options: &[&str],
+        command: &[&str],
+    ) -> Command {
         let mut client = self.client();
-        client.args(["run", "--detach"]);
+        client.arg("run");
         if self.kind == Kind::Containerd {
             match profile {
                 Profile::Default => drop(client.arg("--seccomp")),
@@ -216,8 +228,7 @@ impl Engine {
             }
             client.args(options).arg(IMAGE).args(command);
         }
-        succeed(&mut client)?;
-        self.pid(name)
+        client
     }
 
     /// Runs a command in a container that runs, waits for it, and returns what it said.
@@ -435,14 +446,15 @@ fn has_unified() -> bool {
 
 /// A root with a static busybox under the names of what tests run.
 fn rootfs(root: &Path) -> Result<(), String> {
-    const NAMES: [&str; 14] = [
-        "cat", "chmod", "chown", "echo", "false", "head", "id", "kill", "ls", "mkdir", "sh",
-        "sleep", "true", "touch",
+    const NAMES: &[&str] = &[
+        "cat", "chmod", "chown", "cp", "echo", "false", "head", "id", "kill", "ln", "ls", "mkdir",
+        "mv", "rm", "rmdir", "sh", "sleep", "test", "touch", "true", "uname",
     ];
     let made = (|| -> std::io::Result<()> {
         for folder in ["bin", "dev", "etc", "proc", "sys", "tmp", "var"] {
             fs::create_dir_all(root.join(folder))?;
         }
+        fs::set_permissions(root.join("tmp"), fs::Permissions::from_mode(0o1777))?;
         for name in NAMES {
             symlink("busybox", root.join("bin").join(name))?;
         }

@@ -1,6 +1,8 @@
 //! Which containers and engines a command line is about.
 
 use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use strait_policy::format::oci::Engine;
 use strait_runtime::containers::{Source, Sources};
 
 /// `strait containers`.
@@ -11,6 +13,12 @@ pub struct Containers {
     /// Print them as JSON, with every process and all evidence
     #[arg(long)]
     pub json: bool,
+}
+
+/// The engines that take profiles, by name.
+pub fn engine() -> impl TypedValueParser<Value = Engine> {
+    PossibleValuesParser::new(Engine::ALL.iter().map(|engine| engine.name()))
+        .try_map(|name| name.parse::<Engine>())
 }
 
 /// Where engines are asked for containers.

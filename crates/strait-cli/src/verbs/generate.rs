@@ -3,14 +3,14 @@
 use std::collections::BTreeSet;
 use std::process::ExitCode;
 
+use strait_policy::format::oci::{self, Engine, ForEngine};
 use strait_policy::recording::{Phase, Run, Saturation};
-use strait_policy::{GenerateOptions, Narrowing, Recording, generate};
+use strait_policy::{GenerateOptions, Narrowing, Policy, Recording, generate};
 
-use crate::args::{Arguments, Generate};
+use crate::args::{Arguments, Generate, Profile};
 use crate::documents;
-use crate::failure::Failure;
-use crate::input;
-use crate::output;
+use crate::failure::{Failure, UNFULFILLED};
+use crate::{input, output, witness};
 
 /// Writes the least policy that permits what the recordings saw.
 pub fn run(args: &Generate) -> Result<ExitCode, Failure> {
@@ -33,7 +33,14 @@ pub fn run(args: &Generate) -> Result<ExitCode, Failure> {
         phases: Some(phases.clone()),
     };
     let policy = generate(&recordings, &options).map_err(Failure::bad_input)?;
-    let text = if args.json { policy.to_json() } else { policy.to_string() };
+    let text = match args.engine {
+        Some(engine) => match profile(args, engine, &policy)? {
+            Some(text) => text,
+            None => return Ok(ExitCode::from(UNFULFILLED)),
+        },
+        None if args.json => policy.to_json(),
+        None => policy.to_string(),
+    };
     output::write(args.output.as_deref(), text.as_bytes()).map_err(Failure::refused)?;
     for (path, recording) in args.recordings.iter().zip(&recordings) {
         for gap in recording.completeness().gaps() {
@@ -56,6 +63,41 @@ pub fn run(args: &Generate) -> Result<ExitCode, Failure> {
         output::say(&format!("strait: {saturation}"));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The policy as a profile for an engine; none where a profile cannot say it, which is told.
+fn profile(args: &Generate, engine: Engine, policy: &Policy) -> Result<Option<String>, Failure> {
+    let target = documents::target(&Profile::default())?;
+    let runtimes = match args.runtimes.as_slice() {
+        [] => engine.runtimes(),
+        runtimes => runtimes,
+    };
+    let ForEngine { text, losses, otherwise, .. } =
+        oci::for_runtimes(policy, runtimes, &target).map_err(Failure::bad_input)?;
+    for loss in &losses {
+        output::say(&format!("strait: {}", witness::text(loss, "policy", engine.name())));
+    }
+    if !losses.is_empty() {
+        output::say(
+            "strait: a profile cannot say this: nothing was written (--arguments off makes a policy \
+             without conditions)",
+        );
+        return Ok(None);
+    }
+    let names: Vec<&str> = runtimes.iter().map(|runtime| runtime.name()).collect();
+    output::say(&format!(
+        "strait: the profile has what {} needs to start a container; {}",
+        names.join(" or "),
+        engine.usage()
+    ));
+    if !otherwise.is_empty() {
+        output::say(&format!(
+            "strait: {} ranges of numbers that the policy denies fail by another errno (ENOSYS for newer calls), as \
+             the runtime has it",
+            otherwise.len()
+        ));
+    }
+    Ok(Some(text))
 }
 
 /// The names of calls that were made in other phases and in none of these.

@@ -16,6 +16,7 @@
 //! Docker and Podman take more than the runtimes: `archMap`, `includes` and `excludes` are resolved
 //! for the machine and capabilities of [`Target`], as they do it before a runtime is asked.
 
+mod engine;
 mod export;
 mod profile;
 mod runtime;
@@ -24,6 +25,7 @@ use std::collections::BTreeSet;
 
 use strait_abi::Arch;
 
+pub use engine::{Engine, ForEngine, UnknownEngine, for_runtimes};
 pub use export::export;
 pub(super) use export::{JsonArg as Clause, clauses_of};
 pub(super) use profile::OciRule;
