@@ -31,13 +31,13 @@ pub(super) fn submit(opcode: u8, times: u32, polled: bool) {
     // With IORING_FEAT_SINGLE_MMAP this has both rings.
     let (rings, entries) = (map(fd, 0), map(fd, OFF_SQES));
     let at = |offset: u32| rings.wrapping_add(usize::try_from(offset).unwrap());
+    // A descriptor that is none, so that whatever is asked for does nothing.
+    let descriptor = entries.wrapping_add(4).cast::<i32>();
     // SAFETY: the first entry is in its mapping, which is zeroed, at the offset that the kernel gave;
     // nobody but this thread writes there. All places of the ring name it: they are zero.
-    unsafe {
-        entries.write(opcode);
-        // A descriptor that is none, so that whatever is asked for does nothing.
-        entries.add(4).cast::<i32>().write(-1);
-    }
+    unsafe { entries.write(opcode) };
+    // SAFETY: the same entry, four bytes on, where it has an aligned word.
+    unsafe { descriptor.write(-1) };
     // SAFETY: the kernel gave the offset of an aligned word in the mapping, which is never removed;
     // the kernel reads it, by an atomic load.
     let tail = unsafe { AtomicU32::from_ptr(at(parameters[SQ_TAIL]).cast()) };
