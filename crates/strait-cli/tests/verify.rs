@@ -189,6 +189,6 @@ fn whom_to_verify_is_asked_for() {
     assert_eq!(run(&["--pid", "1", "--interval", "1s"]).0, Some(2));
     let (status, said) = run(&["--container", "no-container-is-called-so"]);
     assert_eq!(status, Some(2));
-    assert!(said.contains("no process"), "{said}");
+    assert!(said.contains("no engine has a container"), "{said}");
     assert_eq!(run(&["--cgroup", "/sys/fs/cgroup/no-such-group"]).0, Some(3));
 }
