@@ -23,7 +23,8 @@ pub fn choose(name: &str, engines: &Engines) -> Result<Chosen, Failure> {
     let found = find(&engines.sources());
     let error = match found.choose(name) {
         Ok(container) => {
-            let scope = Scope::Members(Box::new(found.members(container)));
+            let members = found.members(container).ok_or_else(|| ended(container))?;
+            let scope = Scope::Members(Box::new(members));
             return Ok(Chosen { container: Some(container.clone()), scope });
         }
         Err(error) => error,

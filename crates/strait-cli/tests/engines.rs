@@ -17,6 +17,7 @@ use strait_policy::Policy;
 use strait_policy::format::{Runtime, Target, oci};
 use strait_policy::policy::Rule;
 use strait_testkit::engine::{Engine, Kind, Profile};
+use strait_testkit::skip;
 
 /// Podman's default profile, as Debian ships it.
 const PODMANS: &str = "/usr/share/containers/seccomp.json";
@@ -131,6 +132,7 @@ fn check(kind: Kind, test: &str) {
     verified(&engine, tight, policy_file);
     recorded(&engine);
     default_profiles(kind, &engine);
+    reported(&engine, &policy);
 
     // Of one that is not there, or no longer, it is said.
     let none = strait(&here, &["inspect", "--container", "no-such-one"]);
@@ -189,6 +191,30 @@ fn inspected(kind: Kind, engine: &Engine, web: i32) {
         assert_eq!((&processes[0]["pid"], &processes[0]["innerPid"]), (&web.into(), &1.into()));
         assert_eq!(processes[0]["status"], "filtered");
     }
+}
+
+/// The report calls containers as their engine does, and finds the policies that are called so.
+fn reported(engine: &Engine, policy: &Policy) {
+    let folder = engine.folder().join("policies");
+    fs::create_dir(&folder).unwrap();
+    let mut policy = policy.clone();
+    policy.metadata.name = Some("tight".to_owned());
+    fs::write(folder.join("tight.yaml"), policy.to_string()).unwrap();
+    let output = strait(&[engine], &["report", "--json", "--policies", folder.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    let report = json(&output);
+    let workloads = report["workloads"].as_array().unwrap();
+    let workload = |name: &str| {
+        let id = engine.id(name).unwrap();
+        let is_it = |one: &&Value| one["key"].as_str().unwrap().ends_with(&id);
+        let one =
+            workloads.iter().find(is_it).unwrap_or_else(|| panic!("{name}: {id}: {report:#}"));
+        assert_eq!((&one["name"], &one["kind"]), (&name.into(), &"container".into()));
+        one
+    };
+    assert_eq!(workload("bare")["confinement"]["status"], "unconfined");
+    assert_eq!(workload("tight")["drift"]["state"], "holds", "{:#}", workload("tight")["drift"]);
+    assert_eq!(workload("web")["drift"]["state"], "no-policy");
 }
 
 /// The default profile as it is installed, resolved for the capabilities of a container, is what the
@@ -394,4 +420,50 @@ fn an_engine_that_hangs_is_named_and_the_others_are_asked() {
     assert!(text.contains("no-such-one") && text.contains(socket.to_str().unwrap()), "{text}");
     let wrong = strait(&[], &["containers", "--container-engine", "beer=/x"]);
     assert!(said(&wrong).contains("`beer` is no engine"), "{}", said(&wrong));
+}
+
+#[test]
+fn containers_that_share_or_lack_namespaces_and_those_that_restart_are_told_apart() {
+    let test = "containers_that_share_or_lack_namespaces";
+    let Some(engine) = Engine::start(Kind::PodmanRunc, test) else { return };
+    let forever = ["/bin/sleep", "1000"];
+    let bare = Profile::Unconfined;
+    let mut first = engine.run("first", Profile::Default, &[], &forever).unwrap();
+    let kinds: [(&str, &[&str]); 4] = [
+        ("guest", &["--pid", "container:first"]),
+        ("hosted", &["--pid", "host"]),
+        ("groupless", &["--cgroups", "disabled"]),
+        ("mapped", &["--uidmap", "0:100000:65536"]),
+    ];
+    let mut pids = Vec::new();
+    for (name, options) in kinds {
+        match engine.run(name, bare, options, &forever) {
+            Ok(pid) => pids.push((name, pid)),
+            Err(reason) => skip(test, &format!("{name}: {reason}")),
+        }
+    }
+    let list = json(&strait(&[&engine], &["containers", "--json"]));
+    let members = |list: &Value, name: &str| -> Vec<i64> {
+        let processes = &called(list, Kind::PodmanRunc, name)["processes"];
+        let processes = processes.as_array().unwrap().iter();
+        processes.map(|process| process["pid"].as_i64().unwrap()).collect()
+    };
+    assert_eq!(members(&list, "first"), [i64::from(first)]);
+    assert_eq!(called(&list, Kind::PodmanRunc, "first")["confined"], "default");
+    for (name, pid) in &pids {
+        assert_eq!(members(&list, name), [i64::from(*pid)], "{name}");
+        assert_eq!(called(&list, Kind::PodmanRunc, name)["confined"], "unconfined", "{name}");
+        if *name == "mapped" {
+            let found = json(&strait(&[&engine], &["inspect", "--json", "--container", name]));
+            assert_eq!(found["processes"][0]["user"], 100_000);
+        }
+    }
+    // It is another process after a restart, and found under the same name.
+    let restarted = engine.client().args(["restart", "--time", "0", "first"]).output().unwrap();
+    assert!(restarted.status.success(), "{}", said(&restarted));
+    let before = std::mem::replace(&mut first, engine.pid("first").unwrap());
+    assert_ne!(before, first);
+    let found = json(&strait(&[&engine], &["inspect", "--json", "--container", "first"]));
+    assert_eq!(found["container"]["pid"], first);
+    assert_eq!(found["processes"].as_array().unwrap().len(), 1);
 }

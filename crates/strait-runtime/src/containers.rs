@@ -23,6 +23,7 @@ use strait_policy::format::Runtime;
 use crate::inspect::as_number;
 
 pub use engine::{Engine, Place, Source, SourceError, Sources};
+use members::Snapshot;
 pub use members::{Member, Members, Origin};
 pub use survey::{Confined, Surveyed, survey};
 
@@ -226,10 +227,27 @@ impl Found {
         })
     }
 
-    /// The processes of one of these containers.
-    pub fn members(&self, container: &Container) -> Members {
-        let others = self.containers.iter().filter(|other| other.pid != container.pid);
-        Members::new(container.pid, container.started, others.map(|other| other.pid))
+    /// The processes of one of these containers; none if it is none of these.
+    pub fn members(&self, container: &Container) -> Option<Members> {
+        let index = self.containers.iter().position(|one| one == container)?;
+        self.all_members().into_iter().nth(index)
+    }
+
+    /// The containers with the processes that each has now. All are told from one look at the machine.
+    ///
+    /// # Errors
+    /// If processes cannot be listed.
+    pub fn with_processes(&self) -> std::io::Result<Vec<(&Container, Vec<Member>)>> {
+        if self.containers.is_empty() {
+            return Ok(Vec::new());
+        }
+        let snapshot = Snapshot::take()?;
+        let members = self.all_members().into_iter().map(|members| members.among(&snapshot));
+        Ok(self.containers.iter().zip(members).collect())
+    }
+
+    fn all_members(&self) -> Vec<Members> {
+        Members::of(self.containers.iter().map(|one| (one.pid, one.started)))
     }
 }
 
@@ -267,6 +285,14 @@ impl Container {
         match &self.namespace {
             Some(namespace) => format!("{}:{namespace}/{}", self.engine, self.id),
             None => format!("{}:{}", self.engine, self.name()),
+        }
+    }
+
+    /// Its id, with the namespace where that tells it from others: `NAMESPACE/ID`.
+    pub fn full_id(&self) -> String {
+        match &self.namespace {
+            Some(namespace) if self.id.len() < 64 => format!("{namespace}/{}", self.id),
+            _ => self.id.clone(),
         }
     }
 

@@ -22,6 +22,7 @@ use std::io;
 
 use serde::{Deserialize, Serialize};
 
+use crate::containers::{self, Container, Sources};
 use crate::inspect::{Depth, Inspector, Machine, Missed, Process, Stops};
 
 pub use confinement::{Confinement, Dangerous, Drift, DriftState, Excess, ExcessState, Exposure};
@@ -51,6 +52,9 @@ pub struct Report {
     pub workloads: Vec<Workload>,
     /// How many processes are not in it, by why: they vanished, or cannot be read.
     pub missed: BTreeMap<String, usize>,
+    /// The container engines that could not be asked, each with the reason.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_asked: Vec<String>,
     /// For how long threads were stopped.
     pub stops: StopTimes,
 }
@@ -124,16 +128,30 @@ pub struct Workload {
 /// Makes the report of this machine, at `time` in seconds since 1970, with what is known of its
 /// workloads. It is for root: what cannot be read is counted.
 ///
+/// Containers are called as the engines in `sources` call them.
+///
 /// # Errors
 /// If the processes cannot be listed.
-pub fn report(library: &Library, time: i64, version: &str) -> io::Result<Report> {
+pub fn report(
+    library: &Library,
+    sources: &Sources,
+    time: i64,
+    version: &str,
+) -> io::Result<Report> {
+    let found = containers::find(sources);
+    let mut named = BTreeMap::new();
+    for (container, members) in found.with_processes()? {
+        for member in members {
+            named.insert(member.pid.as_raw_pid(), container);
+        }
+    }
     let mut inspector = Inspector::new(Depth::Filters).with_profiles();
     let Machine { processes, missed, stops } = inspector.inspect_all()?;
     let mut scores = Scores::default();
-    let mut workloads: Vec<Workload> = workload::group(processes)
+    let mut workloads: Vec<Workload> = workload::group(processes, &named)
         .into_iter()
         .map(|(key, processes)| {
-            describe(&mut inspector, &mut scores, library, time, &key, &processes)
+            describe(&mut inspector, &mut scores, library, &named, time, &key, &processes)
         })
         .collect();
     workloads.sort_by(|a, b| b.risk.cmp(&a.risk).then_with(|| a.key.cmp(&b.key)));
@@ -149,6 +167,7 @@ pub fn report(library: &Library, time: i64, version: &str) -> io::Result<Report>
         },
         workloads,
         missed: counted(&missed),
+        not_asked: found.unreachable.iter().map(ToString::to_string).collect(),
         stops: stops.into(),
     })
 }
@@ -165,12 +184,13 @@ fn describe(
     inspector: &mut Inspector,
     scores: &mut Scores,
     library: &Library,
+    named: &BTreeMap<i32, &Container>,
     time: i64,
     key: &Key,
     processes: &[Process],
 ) -> Workload {
     let program = processes.iter().find_map(|process| workload::program(process.pid));
-    let name = key.name(processes, program.as_deref());
+    let name = key.name(processes, program.as_deref(), named);
     let identity = identity(processes, time);
     let confinement = confinement(processes);
     let exposure = exposure(scores, processes);

@@ -5,8 +5,9 @@
 //! paths of its cgroups, in every hierarchy. The number of its cgroup of version 2 tells nothing where
 //! that version is mounted beside version 1: there it may be that of the root for all.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
+use std::sync::Arc;
 
 use rustix::process::Pid;
 use serde::Serialize;
@@ -51,15 +52,15 @@ pub struct Member {
 /// What tells the processes of a container from others.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Members {
-    first: Pid,
-    started: u64,
-    container: Marks,
-    others: Vec<Marks>,
+    containers: Arc<[Marks]>,
+    own: usize,
 }
 
 /// What a container's first process has and we have not.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Marks {
+    first: Pid,
+    started: u64,
     /// Paths of cgroups, by hierarchy.
     cgroups: BTreeMap<String, String>,
     mount: Option<String>,
@@ -68,12 +69,13 @@ struct Marks {
 }
 
 impl Members {
-    /// Those of the container with this first process, on a machine where the others are those of
-    /// other containers.
-    pub(super) fn new(first: Pid, started: u64, others: impl Iterator<Item = Pid>) -> Members {
+    /// Those of each of the containers with these first processes, started then.
+    pub(super) fn of(first: impl Iterator<Item = (Pid, u64)>) -> Vec<Members> {
         let ours = Process::read("self").unwrap_or_default();
-        let marks = |pid: Pid| Marks::of(pid.as_raw_pid(), &ours);
-        Members { first, started, container: marks(first), others: others.map(marks).collect() }
+        let marks = first.map(|(pid, started)| Marks::of(pid, started, &ours));
+        let containers: Arc<[Marks]> = marks.collect();
+        let members = |own| Members { containers: Arc::clone(&containers), own };
+        (0..containers.len()).map(members).collect()
     }
 
     /// The processes that there are now, in ascending order; none once it has ended.
@@ -81,27 +83,29 @@ impl Members {
     /// # Errors
     /// If processes cannot be listed.
     pub fn processes(&self) -> std::io::Result<Vec<Member>> {
-        let still = |task: Task| task.started == self.started;
-        if !Task::read(self.first, self.first).is_ok_and(still) {
-            return Ok(Vec::new());
+        Ok(self.among(&Snapshot::take()?))
+    }
+
+    /// The processes that there were.
+    pub(super) fn among(&self, snapshot: &Snapshot) -> Vec<Member> {
+        let Some(container) = self.containers.get(self.own) else { return Vec::new() };
+        let still = |task: Task| task.started == container.started;
+        if !Task::read(container.first, container.first).is_ok_and(still) {
+            return Vec::new();
         }
-        let first = self.first.as_raw_pid();
-        let mut parents: BTreeMap<i32, i32> = BTreeMap::new();
+        let others = || {
+            let others = self.containers.iter().enumerate();
+            others.filter(|(index, _)| *index != self.own).map(|(_, marks)| marks)
+        };
+        let first = container.first.as_raw_pid();
         let mut inside: BTreeMap<i32, bool> = BTreeMap::new();
-        for entry in fs::read_dir("/proc")?.flatten() {
-            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
-                continue;
-            };
-            let Some(process) = Process::read(&format!("{pid}")) else { continue };
-            parents.insert(pid, process.parent);
-            let by_cgroup = self.container.has_cgroup_of(&process);
-            let is_others = self
-                .others
-                .iter()
-                .any(|other| other.has_cgroup_of(&process) || other.has_mounts_of(&process));
+        for (&pid, process) in &snapshot.0 {
+            let by_cgroup = container.has_cgroup_of(process);
             if by_cgroup
-                || self.container.has_mounts_of(&process)
-                || self.container.has_pids_of(&process) && !is_others
+                || container.has_mounts_of(process)
+                || container.has_pids_of(process)
+                    && !others()
+                        .any(|other| other.has_cgroup_of(process) || other.has_mounts_of(process))
             {
                 inside.insert(pid, by_cgroup);
             }
@@ -109,42 +113,57 @@ impl Members {
         inside.entry(first).or_insert(true);
         let comes_of = |mut pid: i32, of: &dyn Fn(i32) -> bool| {
             // Each step goes to a parent; processes that come and go meanwhile make no endless way.
-            for _ in 0..=parents.len() {
+            for _ in 0..=snapshot.0.len() {
                 if of(pid) {
                     return true;
                 }
-                match parents.get(&pid) {
-                    Some(&parent) if parent > 0 => pid = parent,
+                match snapshot.0.get(&pid).map(|process| process.parent) {
+                    Some(parent) if parent > 0 => pid = parent,
                     _ => return false,
                 }
             }
             false
         };
         let own = i32::try_from(std::process::id()).unwrap_or_default();
-        let mut members = BTreeSet::new();
-        for &pid in parents.keys() {
-            if pid == own || !comes_of(pid, &|pid| inside.contains_key(&pid)) {
+        let mut members = Vec::new();
+        for &number in snapshot.0.keys() {
+            let Some(pid) = Pid::from_raw(number).filter(|_| number != own) else { continue };
+            if !comes_of(number, &|pid| inside.contains_key(&pid)) {
                 continue;
             }
-            let origin = if comes_of(pid, &|pid| pid == first) {
+            let in_cgroup = inside.get(&number).copied().unwrap_or(true);
+            let origin = if comes_of(number, &|pid| pid == first) {
                 Origin::Started
-            } else if inside.get(&pid).copied().unwrap_or(true) || self.container.cgroups.is_empty()
-            {
+            } else if in_cgroup || container.cgroups.is_empty() {
                 Origin::Exec
             } else {
                 Origin::Entered
             };
-            members.insert((pid, origin));
+            members.push(Member { pid, origin });
         }
-        let member = |(pid, origin)| Some(Member { pid: Pid::from_raw(pid)?, origin });
-        Ok(members.into_iter().filter_map(member).collect())
+        members
+    }
+}
+
+/// Every process of the machine, as it was at one moment.
+#[derive(Debug)]
+pub(super) struct Snapshot(BTreeMap<i32, Process>);
+
+impl Snapshot {
+    pub(super) fn take() -> std::io::Result<Snapshot> {
+        let process = |entry: fs::DirEntry| {
+            let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
+            Some((pid, Process::read(&pid.to_string())?))
+        };
+        Ok(Snapshot(fs::read_dir("/proc")?.flatten().filter_map(process).collect()))
     }
 }
 
 impl Marks {
     /// What tells the container that this is the first process of.
-    fn of(first: i32, ours: &Process) -> Marks {
-        let Some(process) = Process::read(&first.to_string()) else { return Marks::default() };
+    fn of(first: Pid, started: u64, ours: &Process) -> Marks {
+        // One that has ended has none.
+        let process = Process::read(&first.to_string()).unwrap_or_default();
         // A cgroup that its parent is in too was not made for it, and the root is nobody's.
         let parent = Process::read(&process.parent.to_string()).unwrap_or_default();
         let is_own = |hierarchy: &String, path: &String| {
@@ -155,7 +174,7 @@ impl Marks {
         let cgroups = process.cgroups.into_iter().filter(|(name, path)| is_own(name, path));
         let mount = process.mount.filter(|own| ours.mount.as_ref() != Some(own));
         let pid = process.pid.filter(|own| process.is_first && ours.pid.as_ref() != Some(own));
-        Marks { cgroups: cgroups.collect(), mount, pid }
+        Marks { first, started, cgroups: cgroups.collect(), mount, pid }
     }
 
     fn has_cgroup_of(&self, process: &Process) -> bool {

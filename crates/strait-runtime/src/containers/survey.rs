@@ -106,8 +106,7 @@ pub fn survey(
 ) -> std::io::Result<Vec<Surveyed>> {
     let mut scores = Scores::default();
     let mut all = Vec::with_capacity(found.containers.len());
-    for container in &found.containers {
-        let members = found.members(container).processes()?;
+    for (container, members) in found.with_processes()? {
         let machine = inspector.inspect_these(members.iter().map(|one| one.pid).collect());
         let processes = machine.processes;
         if processes.is_empty() {

@@ -7,6 +7,7 @@ use std::fs;
 use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
 
+use crate::containers::Container;
 use crate::inspect::{Process, Status};
 
 /// What a workload is.
@@ -61,10 +62,20 @@ impl Key {
         }
     }
 
-    /// What it is called: the container's id, shortened, the unit's name, or the program's.
-    pub(super) fn name(&self, processes: &[Process], program: Option<&str>) -> String {
+    /// What it is called: the container's name, or its id, shortened, the unit's name, or the
+    /// program's.
+    pub(super) fn name(
+        &self,
+        processes: &[Process],
+        program: Option<&str>,
+        named: &BTreeMap<i32, &Container>,
+    ) -> String {
         match self {
-            Key::Container(id) => id.get(..12).unwrap_or(id).to_owned(),
+            Key::Container(id) => {
+                let known = processes.iter().find_map(|one| named.get(&one.pid.as_raw_pid()));
+                let name = known.map(|container| container.name());
+                name.filter(|name| *name != id).map_or_else(|| short(id), str::to_owned)
+            }
             Key::Unit(unit) => unit.clone(),
             Key::Namespace(_) | Key::Group { .. } => {
                 let file = program.and_then(|program| program.rsplit('/').next());
@@ -86,8 +97,17 @@ impl fmt::Display for Key {
     }
 }
 
-/// The processes by workload. Threads of the kernel and zombies belong to none.
-pub(super) fn group(processes: Vec<Process>) -> BTreeMap<Key, Vec<Process>> {
+/// The first twelve digits of an id of digits; others are somebody's words.
+fn short(id: &str) -> String {
+    let digits = id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    id.get(..12).filter(|_| digits).unwrap_or(id).to_owned()
+}
+
+/// The processes by workload; `named` are those of containers that engines know. Threads of the kernel and zombies belong to none.
+pub(super) fn group(
+    processes: Vec<Process>,
+    named: &BTreeMap<i32, &Container>,
+) -> BTreeMap<Key, Vec<Process>> {
     let own = pid_namespace("self");
     let leaders: BTreeMap<i32, (String, u32)> = processes
         .iter()
@@ -104,7 +124,8 @@ pub(super) fn group(processes: Vec<Process>) -> BTreeMap<Key, Vec<Process>> {
         let pid = process.pid.as_raw_pid();
         let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
         let namespace = pid_namespace(&pid.to_string()).filter(|found| own.as_ref() != Some(found));
-        let key = match (container(&groups), unit(&groups), namespace) {
+        let known = named.get(&pid).map(|container| container.full_id());
+        let key = match (known.or_else(|| container(&groups)), unit(&groups), namespace) {
             (Some(id), ..) => Key::Container(id),
             (_, Some(unit), None) => Key::Unit(unit),
             (_, _, Some(namespace)) => Key::Namespace(namespace),

@@ -38,8 +38,12 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     }
     let now = Timestamp::now().as_second();
     let progress = Progress::of("looking at every workload");
-    let found = report(&library, now, env!("CARGO_PKG_VERSION")).map_err(Failure::refused)?;
+    let found = report(&library, &args.engines.sources(), now, env!("CARGO_PKG_VERSION"))
+        .map_err(Failure::refused)?;
     drop(progress);
+    for engine in &found.not_asked {
+        output::say(&format!("strait: not asked: {engine}"));
+    }
     let changes = before.map(|before| baseline::changes(&before, &found));
     let format = if args.json { ReportFormat::Json } else { args.format };
     let rendered = match format {
