@@ -134,6 +134,10 @@ fn check(kind: Kind, test: &str) {
     default_profiles(kind, &engine);
     reported(&engine, &policy);
 
+    if matches!(kind, Kind::Docker | Kind::PodmanRunc) {
+        restarted(&engine, web);
+    }
+
     // Of one that is not there, or no longer, it is said.
     let none = strait(&here, &["inspect", "--container", "no-such-one"]);
     assert_eq!(none.status.code(), Some(2));
@@ -326,6 +330,17 @@ fn verified(engine: &Engine, tight: i32, policy: &str) {
     exec.wait().unwrap();
 }
 
+/// It is another process after a restart, and found under the same name.
+fn restarted(engine: &Engine, before: i32) {
+    let output = engine.client().args(["restart", "--time", "0", "web"]).output().unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    let now = engine.pid("web").unwrap();
+    assert_ne!(before, now);
+    let found = json(&strait(&[engine], &["inspect", "--json", "--container", "web"]));
+    assert_eq!(found["container"]["pid"], now);
+    assert_eq!(found["processes"].as_array().unwrap().len(), 1);
+}
+
 /// What is called in a container while it is recorded is in the recording, an exec's calls too.
 fn recorded(engine: &Engine) {
     let file = engine.folder().join("recording.json");
@@ -336,10 +351,10 @@ fn recorded(engine: &Engine) {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // When it says so it will soon record; what it does is repeated until it has ended.
-    for number in 0..8 {
-        let folder = format!("/tmp/made-{number}");
-        engine.exec("web", &["/bin/mkdir", "-p", &folder]).unwrap();
+    let script = "mkdir -p /tmp/made; echo one > /tmp/made/two; cat /tmp/made/two; rm -r /tmp/made";
+    // The recording begins some time from now: what it is to have is repeated.
+    for _ in 0..8 {
+        engine.exec("web", &["/bin/sh", "-c", script]).unwrap();
         sleep(Duration::from_millis(100));
     }
     Command::new("kill").args(["-INT", &record.id().to_string()]).status().unwrap();
@@ -348,6 +363,23 @@ fn recorded(engine: &Engine) {
     let recording: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
     let text = recording.to_string();
     assert!(text.contains("\"mkdir\""), "{recording:#}");
+
+    // What the runtime does before the filter is loaded is no part of it: it is told apart.
+    let named = |phase: &str, call: &str| {
+        let calls = recording["calls"].as_array().unwrap().iter();
+        calls.clone().any(|one| one["phase"] == phase && one["name"] == call)
+    };
+    assert!(named("before-filter", "seccomp") && !named("outside", "seccomp"), "{recording:#}");
+    // A container with the profile that comes of it does the same on its first try.
+    let profile = engine.folder().join("recorded.json");
+    let args = ["generate", file.to_str().unwrap(), "--for", engine.kind().name(), "-o"];
+    let output = strait(&[engine], &[&args[..], &[profile.to_str().unwrap()]].concat());
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    let script = ["/bin/sh", "-c", script];
+    let output =
+        engine.run_command("again", Profile::File(&profile), &["--rm"], &script).output().unwrap();
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success() && told == "one\n", "{told}{}", said(&output));
 }
 
 #[test]
@@ -423,12 +455,12 @@ fn an_engine_that_hangs_is_named_and_the_others_are_asked() {
 }
 
 #[test]
-fn containers_that_share_or_lack_namespaces_and_those_that_restart_are_told_apart() {
+fn containers_that_share_or_lack_namespaces_are_told_apart() {
     let test = "containers_that_share_or_lack_namespaces";
-    let Some(engine) = Engine::start(Kind::PodmanRunc, test) else { return };
+    let Some(engine) = Engine::start(Kind::PodmanCrun, test) else { return };
     let forever = ["/bin/sleep", "1000"];
     let bare = Profile::Unconfined;
-    let mut first = engine.run("first", Profile::Default, &[], &forever).unwrap();
+    let first = engine.run("first", Profile::Default, &[], &forever).unwrap();
     let kinds: [(&str, &[&str]); 4] = [
         ("guest", &["--pid", "container:first"]),
         ("hosted", &["--pid", "host"]),
@@ -444,26 +476,18 @@ fn containers_that_share_or_lack_namespaces_and_those_that_restart_are_told_apar
     }
     let list = json(&strait(&[&engine], &["containers", "--json"]));
     let members = |list: &Value, name: &str| -> Vec<i64> {
-        let processes = &called(list, Kind::PodmanRunc, name)["processes"];
+        let processes = &called(list, Kind::PodmanCrun, name)["processes"];
         let processes = processes.as_array().unwrap().iter();
         processes.map(|process| process["pid"].as_i64().unwrap()).collect()
     };
     assert_eq!(members(&list, "first"), [i64::from(first)]);
-    assert_eq!(called(&list, Kind::PodmanRunc, "first")["confined"], "default");
+    assert_eq!(called(&list, Kind::PodmanCrun, "first")["confined"], "default");
     for (name, pid) in &pids {
         assert_eq!(members(&list, name), [i64::from(*pid)], "{name}");
-        assert_eq!(called(&list, Kind::PodmanRunc, name)["confined"], "unconfined", "{name}");
+        assert_eq!(called(&list, Kind::PodmanCrun, name)["confined"], "unconfined", "{name}");
         if *name == "mapped" {
             let found = json(&strait(&[&engine], &["inspect", "--json", "--container", name]));
             assert_eq!(found["processes"][0]["user"], 100_000);
         }
     }
-    // It is another process after a restart, and found under the same name.
-    let restarted = engine.client().args(["restart", "--time", "0", "first"]).output().unwrap();
-    assert!(restarted.status.success(), "{}", said(&restarted));
-    let before = std::mem::replace(&mut first, engine.pid("first").unwrap());
-    assert_ne!(before, first);
-    let found = json(&strait(&[&engine], &["inspect", "--json", "--container", "first"]));
-    assert_eq!(found["container"]["pid"], first);
-    assert_eq!(found["processes"].as_array().unwrap().len(), 1);
 }

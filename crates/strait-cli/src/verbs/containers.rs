@@ -83,9 +83,16 @@ fn row(one: &Surveyed) -> Vec<String> {
         known => format!("{}: {}", confined.name(), known.join(", ")),
     };
     let acts_as = identity.account.clone().unwrap_or_else(|| identity.users.join(", "));
+    let short = container.id.get(..12).unwrap_or(&container.id);
+    // An id in place of a name is shortened too: its beginning names the container as well.
+    let name = if container.names.is_empty() && container.id.len() == 64 {
+        container.full_name().replace(&container.id, short)
+    } else {
+        container.full_name()
+    };
     vec![
-        container.full_name(),
-        container.id.get(..12).unwrap_or(&container.id).to_owned(),
+        name,
+        short.to_owned(),
         container.image.clone().unwrap_or_default(),
         container.runtime.map_or("", |runtime| runtime.name()).to_owned(),
         container.pid.to_string(),
