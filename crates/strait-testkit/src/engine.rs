@@ -281,6 +281,7 @@ impl Engine {
 
     /// Ends a container and removes it.
     pub fn remove(&self, name: &str) {
+        let process = self.pid(name);
         // What is not there is removed.
         if self.kind == Kind::Containerd {
             let _ = succeed(self.client().args(["task", "delete", "--force", name]));
@@ -293,6 +294,13 @@ impl Engine {
                 client.args(["--time", "0"]);
             }
             let _ = succeed(&mut client);
+        }
+        // An engine that has failed to end it must not leave it running without a folder.
+        if let Ok(pid) = process
+            && Path::new("/proc").join(pid.to_string()).exists()
+        {
+            let mut kill = Command::new("kill");
+            let _ = kill.args(["-KILL", &pid.to_string()]).stderr(Stdio::null()).status();
         }
     }
 
