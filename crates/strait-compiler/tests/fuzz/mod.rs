@@ -52,8 +52,11 @@ fn allowed(error: &CompileError) {
 
 fn options(choice: u8, rules: &Rules, rng: &mut Rng) -> Options {
     let level = [Level::Speed, Level::Size, Level::None][usize::from(choice % 3)];
-    let effort = if choice & 0x1c == 0 { Effort::Thorough } else { Effort::Quick };
-    let frequencies = (choice & 0x20 != 0).then(|| {
+    // Being thorough takes a second or more, where every known call is a span of its own many:
+    // seldom, and only where calls were counted.
+    let counted = choice & 0x20 != 0;
+    let effort = if counted && choice & 0x5c == 0 { Effort::Thorough } else { Effort::Quick };
+    let frequencies = counted.then(|| {
         let mut frequencies = Frequencies::new();
         for call in rules::calls(rules, 16, rng) {
             frequencies.add(call.arch, call.nr, rng.bits() >> rng.below(64));
