@@ -14,7 +14,9 @@ mod progress;
 mod verbs;
 mod witness;
 
+use std::ffi::OsString;
 use std::io;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -24,7 +26,7 @@ use args::{Cli, Verb};
 use failure::STRAIT_FAILED;
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::try_parse_from(as_runtime(std::env::args_os().collect())) {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
@@ -51,6 +53,10 @@ fn main() -> ExitCode {
         Verb::Report(args) => verbs::report::run(&args),
         Verb::Verify(args) => verbs::verify::run(&args),
         Verb::Attack(args) => verbs::attack::run(&args),
+        Verb::OciRuntime(args) => verbs::oci_runtime::run(&args),
+        Verb::OciHook(args) => verbs::oci_hook::run(&args),
+        Verb::OciRecorder(args) => verbs::oci_recorder::run(&args),
+        Verb::Install(args) => verbs::install::run(&args),
         Verb::Completions(args) => verbs::completions::run(&args),
         Verb::Man(args) => verbs::man::run(&args),
     };
@@ -58,6 +64,22 @@ fn main() -> ExitCode {
         output::say(&failure.to_string());
         failure.exit_code()
     })
+}
+
+/// What was meant where engines take nothing but the path of a runtime: the program called `strait-oci`
+/// is `strait oci-runtime`, and called `strait-oci-crun` it is that with `--runtime crun`.
+fn as_runtime(arguments: Vec<OsString>) -> Vec<OsString> {
+    let name = arguments.first().and_then(|path| Path::new(path).file_name()?.to_str());
+    let Some(rest) = name.and_then(|name| name.strip_prefix("strait-oci")) else {
+        return arguments;
+    };
+    let runtime = match rest.strip_prefix('-') {
+        None if rest.is_empty() => "runc",
+        Some(runtime) if !runtime.is_empty() => runtime,
+        _ => return arguments,
+    };
+    let words = ["strait", "oci-runtime", "--runtime", runtime, "--"].map(OsString::from);
+    words.into_iter().chain(arguments.into_iter().skip(1)).collect()
 }
 
 /// Help and version are no failures; the rest is bad usage, which for `run` and `record` must not
@@ -75,7 +97,8 @@ fn usage(error: &clap::Error) -> ExitCode {
         // Nothing can be said where standard error is closed.
         _ => {
             let verb = std::env::args_os().nth(1);
-            let launches = verb.is_some_and(|verb| verb == "run" || verb == "record");
+            let launches =
+                verb.is_some_and(|verb| verb == "run" || verb == "record" || verb == "oci-runtime");
             ExitCode::from(if launches { STRAIT_FAILED } else { failure::BAD_INPUT })
         }
     }

@@ -21,6 +21,7 @@ use crate::policy::{
 };
 use crate::principle::{PROBED, STARTS_TASKS, SWAPPED, UNSEEN, WAITS, When};
 use crate::recording::{Call, Observation, Outcomes, Phase, Recording, Runtime};
+use crate::sets::Set;
 
 /// What a person can decide about a generated policy.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -134,6 +135,9 @@ pub fn generate(
     policy.unknown = newest.map(|after| Unknown { after, action: Action::Errno(ENOSYS) });
     policy.recordings = sources.into_values().collect();
 
+    if !options.exact {
+        seen.complete_runtimes();
+    }
     let answers = seen.answers(&policy.architectures, options);
     policy.rules = rules(&answers, &policy.architectures);
     policy.rules.extend(seen.numbers.iter().map(|(&arch, numbers)| Rule {
@@ -181,6 +185,8 @@ struct Seen {
     x32_is_closed: bool,
     /// The language runtimes of the programs that made calls.
     runtimes: BTreeSet<Runtime>,
+    /// The container runtimes that have started the workload, and what they need for that.
+    needed: BTreeMap<String, BTreeSet<Syscall>>,
 }
 
 impl Seen {
@@ -210,6 +216,12 @@ impl Seen {
             };
             let observation = self.observations.entry((syscall, arch)).or_default();
             observation.add(&call.observation());
+            let image = &recording.images()[call.image];
+            if call.phase == Some(Phase::Runtime) {
+                let needed = self.needed.entry(image.as_runtime().to_owned()).or_default();
+                needed.insert(syscall);
+                continue;
+            }
             let key = (syscall, digest.to_owned());
             let args = self.values.entry(key.clone()).or_default();
             for (name, values) in &call.arguments {
@@ -225,13 +237,20 @@ impl Seen {
             observed.recording = digest.to_owned();
             observed.arch.insert(arch);
             observed.count = Some(observed.count.unwrap_or(0).saturating_add(count));
-            let image = &recording.images()[call.image];
             self.runtimes.extend(image.runtime);
             if !observed.images.contains(&image.path) {
                 observed.images.push(image.path.clone());
             }
         }
         Ok(())
+    }
+
+    /// What the runtimes need in other circumstances than those that were recorded: with privileges
+    /// to give up or none, and by their own timing.
+    fn complete_runtimes(&mut self) {
+        for (release, needed) in &mut self.needed {
+            needed.extend(Set::seen_of_runtime(release).filter_map(Syscall::from_name));
+        }
     }
 
     fn answers(&self, architectures: &Architectures, options: &GenerateOptions) -> Answers {
@@ -271,6 +290,16 @@ impl Seen {
                     allow(&mut answers, (call, arch), reason);
                 }
             }
+            for &call in self.needed.values().flatten().filter(|_| used) {
+                let key = (call, arch);
+                let has = answers.get(&key).is_some_and(|answer| answer.action == Action::Allow);
+                if call.number(arch).is_some() && !has {
+                    answers.insert(
+                        key,
+                        Answer { action: Action::Allow, narrowed: None, principle: None },
+                    );
+                }
+            }
             for &(name, reason) in PROBED.iter().filter(|_| !options.exact) {
                 if let Some(call) = on_arch(name, arch) {
                     let none = || Answer::by_principle(Action::Errno(ENOSYS), reason);
@@ -306,6 +335,12 @@ impl Seen {
             }
             observed.images.sort();
             ledger.entry(call).or_default().push(Necessity::Observed(observed));
+        }
+        for (release, needed) in &self.needed {
+            for &call in needed.iter().filter(|call| answers.keys().any(|(of, _)| of == *call)) {
+                let necessity = Necessity::NeededBy { runtime: release.clone() };
+                ledger.entry(call).or_default().push(necessity);
+            }
         }
         for (&(call, _), answer) in answers {
             let narrowed = answer.narrowed.as_ref().map(|narrowed| &narrowed.reason);
@@ -414,7 +449,7 @@ fn rules(answers: &Answers, architectures: &Architectures) -> Vec<Rule> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::recording::{Engine, Image};
+    use crate::recording::{Engine, Image, Site};
     use strait_bpf::SeccompData;
 
     fn call(name: &str) -> Syscall {
@@ -559,6 +594,46 @@ mod tests {
         };
         assert_eq!(decide_name(&of(Some(Runtime::Go)), "tgkill"), Action::Allow);
         assert_eq!(decide_name(&of(None), "tgkill"), Action::Errno(EPERM));
+    }
+
+    #[test]
+    fn a_container_runtime_has_what_it_needs_in_the_ledger_and_in_other_circumstances() {
+        let mut recording = Recording::builder(engine(), "6.18.44");
+        let once = Outcomes { count: 1, succeeded: 1, ..Outcomes::default() };
+        let release = Some("crun 1.8.1".to_owned());
+        let crun = Image { release, ..Image::from("/crun") };
+        for (image, phase, name) in [
+            (&crun, Phase::Runtime, "execve"),
+            (&Image::from("/bwrap"), Phase::Runtime, "statx"),
+            (&Image::from("/web"), Phase::StartUp, "read"),
+            (&Image::from("/web"), Phase::StartUp, "execve"),
+        ] {
+            let nr = call(name).number(Arch::X86_64).unwrap();
+            let site = Site { image: image.clone(), phase: Some(phase), arch: Arch::X86_64, nr };
+            recording.observe(site, &Observation::from(&once));
+        }
+        let recording = recording.build();
+        let policy =
+            generate(std::slice::from_ref(&recording), &GenerateOptions::default()).unwrap();
+        let needed = |name: &str| -> Vec<&str> {
+            let ledger = policy.necessity.get(&call(name)).into_iter().flatten();
+            let runtimes = ledger.filter_map(|necessity| match necessity {
+                Necessity::NeededBy { runtime } => Some(runtime.as_str()),
+                _ => None,
+            });
+            runtimes.collect()
+        };
+        assert_eq!(needed("execve"), ["crun 1.8.1"]);
+        assert_eq!(policy.necessity[&call("execve")].len(), 2, "the workload makes it too");
+        assert_eq!(needed("statx"), ["bwrap"]);
+        assert!(needed("read").is_empty());
+        // With privileges to give up it needs this too, as is known of it; of releases it is not.
+        assert_eq!(needed("capset"), ["crun 1.8.1"]);
+        assert_eq!(decide_name(&policy, "capset"), Action::Allow);
+        assert_eq!(decide_name(&policy, "mount"), Action::Errno(EPERM));
+        let exact = GenerateOptions { exact: true, ..GenerateOptions::default() };
+        let exact = generate(&[recording], &exact).unwrap();
+        assert_eq!(decide_name(&exact, "capset"), Action::Errno(EPERM));
     }
 
     #[test]

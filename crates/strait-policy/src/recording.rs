@@ -87,6 +87,17 @@ pub struct Image {
     /// Its build id (the note NT_GNU_BUILD_ID) in hex, where it has one that could be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub build_id: Option<String>,
+    /// What it says it is, such as `runc 1.1.5`, where it is the runtime that started a container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release: Option<String>,
+}
+
+impl Image {
+    /// What a container runtime is called in a ledger: its release, or else the name of its file.
+    pub(crate) fn as_runtime(&self) -> &str {
+        let name = || self.path.rsplit('/').next().unwrap_or(&self.path);
+        self.release.as_deref().unwrap_or_else(name)
+    }
 }
 
 /// A language runtime that makes calls by its own timing, which no single run shows.

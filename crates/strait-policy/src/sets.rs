@@ -48,6 +48,15 @@ impl Set {
         self.groups.iter().flat_map(|group| group.calls.split_whitespace())
     }
 
+    /// The calls that a container runtime (`runc 1.1.5`) was seen to make for its own sake, in one
+    /// circumstance or another. That is less than its set, which has what other releases need too.
+    pub(crate) fn seen_of_runtime(release: &str) -> impl Iterator<Item = &'static str> {
+        let name = release.split(' ').next().unwrap_or(release);
+        let set = Set::ALL.iter().find(|set| set.name.strip_prefix("set:runtime-") == Some(name));
+        let groups = set.and_then(|set| set.groups.split_last()).map(|(_, seen)| seen);
+        groups.into_iter().flatten().flat_map(|group| group.calls.split_whitespace())
+    }
+
     /// Its name, as policies write it.
     pub const fn name(&self) -> &'static str {
         self.name
@@ -282,6 +291,13 @@ mod tests {
         let service = Set::from_name("systemd:@system-service").unwrap();
         assert!(service.contains(Syscall::from_name("openat").unwrap()));
         assert!(!service.contains(Syscall::from_name("mount").unwrap()));
+        for runtime in ["runc", "crun"] {
+            let set = Set::from_name(&format!("set:runtime-{runtime}")).unwrap();
+            assert!(set.groups.last().unwrap().reason.starts_with("the base profile"));
+            let seen: Vec<&str> = Set::seen_of_runtime(&format!("{runtime} 1.2")).collect();
+            assert!(seen.contains(&"execve") && !seen.contains(&"openat2"), "{seen:?}");
+        }
+        assert_eq!(Set::seen_of_runtime("other 1").count(), 0);
         let io = Set::from_name("set:io").unwrap();
         assert!(io.contains(Syscall::from_name("read").unwrap()));
         assert!(!io.contains(Syscall::from_name("openat").unwrap()));

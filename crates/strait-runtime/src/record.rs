@@ -83,6 +83,16 @@ pub enum Target<'a> {
     /// Every process that makes a call in the pid, mount and network namespaces of this one, as far
     /// as they are not this process's too, and what it starts.
     Namespaces(Pid),
+    /// The same of a container that its runtime has created and not started yet: nothing of it has
+    /// been missed.
+    Container {
+        /// Its first process.
+        init: Pid,
+        /// The command that it is to run.
+        command: Vec<String>,
+        /// Whether the filter that it is to get lets everything pass.
+        open: bool,
+    },
 }
 
 /// Who is to observe.
@@ -212,6 +222,7 @@ pub struct Running {
     observer: Observer,
     engine: Engine,
     command: Vec<String>,
+    runtime: Option<String>,
     pid: Option<Pid>,
     verified: Option<Verified>,
     signal: Arc<OnceLock<Signal>>,
@@ -244,7 +255,7 @@ impl Recorder {
     /// # Errors
     /// As there.
     pub fn wait(&mut self, running: Running) -> Result<Recording, RecordError> {
-        let Running { observer, engine, command, signal, .. } = running;
+        let Running { observer, engine, command, runtime, signal, .. } = running;
         let counted = match observer {
             Observer::Ebpf(observer) => {
                 let (counted, loaded) = observer.wait_and_keep()?;
@@ -256,7 +267,7 @@ impl Recorder {
             Observer::Audit(observer) => observer.wait()?,
         };
         self.interrupted_by = signal.get().copied();
-        Ok(document::recording(engine, command, counted))
+        Ok(document::recording(engine, command, runtime.as_deref(), counted))
     }
 
     /// The signal to this process that has ended the last recording, if one has.
@@ -278,7 +289,9 @@ pub fn start(request: &Request<'_>) -> Result<Running, RecordError> {
 
 fn begin(request: &Request<'_>, loaded: Option<ebpf::Recorder>) -> Result<Running, RecordError> {
     // Said before anything is loaded for it.
-    if let Target::Process(pid) | Target::Namespaces(pid) = request.target {
+    if let Target::Process(pid) | Target::Namespaces(pid) | Target::Container { init: pid, .. } =
+        request.target
+    {
         test_kill_process(pid)
             .or_else(|errno| if errno == Errno::PERM { Ok(()) } else { Err(errno) })
             .map_err(|errno| RecordError::NoProcess {
@@ -301,9 +314,13 @@ fn begin(request: &Request<'_>, loaded: Option<ebpf::Recorder>) -> Result<Runnin
             (command.arguments().map(|arg| document::text(arg.as_encoded_bytes())).collect(), child)
         }
         &(Target::Process(pid) | Target::Namespaces(pid)) => (Vec::new(), Some(pid)),
+        Target::Container { init, command, .. } => {
+            let words = command.iter().map(|word| document::text(word.as_bytes()));
+            (words.collect(), Some(*init))
+        }
         Target::Cgroup(_) => (Vec::new(), None),
     };
-    Ok(Running { observer, engine, command, pid, verified, signal })
+    Ok(Running { observer, engine, command, runtime: None, pid, verified, signal })
 }
 
 const AS_ASKED: &str = "as asked for";
@@ -415,6 +432,11 @@ impl Running {
     /// Whether the command's confinement was seen in the kernel, if it is confined.
     pub fn verified(&self) -> Option<&Verified> {
         self.verified.as_ref()
+    }
+
+    /// Says which container runtime starts the workload, by name and release: `runc 1.1.5`.
+    pub fn started_by(&mut self, runtime: String) {
+        self.runtime = Some(runtime);
     }
 
     /// Who observes, and why.

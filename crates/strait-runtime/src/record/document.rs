@@ -1,6 +1,6 @@
 //! From counts to the document.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::ffi::OsStr;
 use std::fmt::Write as _;
@@ -26,14 +26,31 @@ use super::program_file;
 const RESTARTS: RangeInclusive<u16> = 512..=516;
 
 /// The recording of what was counted.
-pub(super) fn recording(engine: Engine, command: Vec<String>, counted: Counted) -> Recording {
+/// `runtime` is what the container runtime says it is (`runc 1.1.5`), where it is known which one it
+/// was that started the workload.
+pub(super) fn recording(
+    engine: Engine,
+    command: Vec<String>,
+    runtime: Option<&str>,
+    counted: Counted,
+) -> Recording {
     let Counted { counts, status, interrupted, filtered, sees_results, lost: more, blind_spots } =
         counted;
     let kernel = text(rustix::system::uname().release().to_bytes());
     let mut recording = Recording::builder(engine, kernel);
     recording.command(command);
-    let images: BTreeMap<_, _> =
+    let mut images: BTreeMap<_, _> =
         counts.images.iter().map(|(id, image)| (id, named(image, counts.files.get(id)))).collect();
+    if let Some((runtime, name)) = runtime.and_then(|it| Some((it, it.split(' ').next()?))) {
+        let started = counts.calls.keys().filter(|call| call.phase == Some(ebpf::Phase::Runtime));
+        for id in started.map(|call| call.image).collect::<BTreeSet<_>>() {
+            let image = images.get_mut(&id);
+            // A copy of it in memory has a name like this too: `memfd:runc_cloned:/proc/self/exe`.
+            if let Some(image) = image.filter(|image| image.path.contains(name)) {
+                image.release = Some(runtime.to_owned());
+            }
+        }
+    }
     for (call, outcomes) in &counts.calls {
         let image = images.get(&call.image).cloned().unwrap_or_else(unknown);
         let site = Site { image, phase: call.phase.map(phase), arch: call.arch, nr: call.nr };

@@ -3,11 +3,13 @@
 
 use std::fmt::Write as _;
 use std::fs::File;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use object::read::ReadCache;
 use object::{Architecture, Object, ObjectSection, ObjectSymbol};
+use rustix::fs::{Mode, OFlags};
 use strait_abi::Arch;
 use strait_kernel::ebpf::FileId;
 use strait_policy::recording::{Image, Runtime};
@@ -41,7 +43,14 @@ pub(super) fn look_into(path: &Path, id: Option<&FileId>, image: &mut Image) {
 
 /// The file that was run: as seen from here or from a process that ran it.
 fn open(path: &Path, id: Option<&FileId>) -> Option<File> {
-    let open = |path: &Path| File::open(path).ok().filter(is_regular);
+    let open = |path: &Path| {
+        // Whoever runs there may have put anything in its place: to open a device acts, and to open
+        // a pipe waits.
+        let place = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?;
+        let place = File::from(place);
+        is_regular(&place)
+            .then(|| File::open(format!("/proc/self/fd/{}", place.as_raw_fd())).ok())?
+    };
     let Some(id) = id else { return open(path) };
     let is_the_one = |file: &File| {
         file.metadata().is_ok_and(|file| (file.ino(), file.size()) == (id.inode, id.size))

@@ -104,7 +104,7 @@ pub(super) fn start(
         }
         (&Target::Process(pid), _) => (tree(pid)?, None, has_filter(Some(pid))),
         (Target::Cgroup(path), _) => (members(path)?, None, false),
-        (Target::Namespaces(_), _) => return Err(RecordError::OnlyEbpf),
+        (Target::Namespaces(_) | Target::Container { .. }, _) => return Err(RecordError::OnlyEbpf),
         (Target::Command { .. }, None) => unreachable!("a command has been forked"),
     };
     let shared = Arc::new(Shared {

@@ -36,12 +36,19 @@ pub(super) struct Observer {
     ready_at: Option<Instant>,
 }
 
+/// A container that is followed from before its start.
+#[derive(Debug)]
+struct Created {
+    /// Whether the filter that it gets lets everything pass.
+    open: bool,
+}
+
 #[derive(Debug)]
 enum Followed {
     Command { child: Child, status: Option<ExitStatus> },
     Process,
     Cgroup { path: PathBuf, was_populated: bool },
-    Namespaces { of: Namespaces, first: OwnedFd, over: bool },
+    Namespaces { of: Namespaces, first: OwnedFd, over: bool, container: Option<Created> },
 }
 
 /// Attaches the programs that this target takes, unless they are loaded already. What is `loaded`
@@ -56,7 +63,7 @@ pub(super) fn attach(
         Target::Cgroup(path) => {
             Follow::Cgroup { path, populated: is_populated(path).unwrap_or(false) }
         }
-        &Target::Namespaces(pid) => Follow::Namespaces(
+        &(Target::Namespaces(pid) | Target::Container { init: pid, .. }) => Follow::Namespaces(
             namespaces(pid).ok_or(RecordError::Namespaces { pid: pid.as_raw_nonzero().get() })?,
         ),
     };
@@ -117,7 +124,7 @@ pub(super) fn start(
             follow_tree(&mut recorder, pid)?;
             Followed::Process
         }
-        (&Target::Namespaces(pid), _) => {
+        (&(Target::Namespaces(pid) | Target::Container { init: pid, .. }), _) => {
             let gone = |errno: rustix::io::Errno| RecordError::NoProcess {
                 pid: pid.as_raw_nonzero().get(),
                 source: errno.into(),
@@ -125,7 +132,11 @@ pub(super) fn start(
             filtered = has_filter(Some(pid));
             let first = pidfd_open(pid, PidfdFlags::empty()).map_err(gone)?;
             let of = namespaces(pid).ok_or_else(|| gone(rustix::io::Errno::SRCH))?;
-            Followed::Namespaces { of, first, over: false }
+            let container = match request.target {
+                Target::Container { open, .. } => Some(Created { open }),
+                _ => None,
+            };
+            Followed::Namespaces { of, first, over: false, container }
         }
         (Target::Command { .. }, None) => unreachable!("a command has been forked"),
     };
@@ -171,15 +182,25 @@ impl Observer {
             Followed::Command { status, .. } => *status,
             _ => None,
         };
+        let mut counts = self.recorder.counts(Workload::FIRST)?;
+        let denied = counts.calls.values().any(|outcomes| outcomes.denied > 0);
+        if let Followed::Namespaces { container: Some(Created { open: true }), .. } = self.workload
+            && !denied
+        {
+            // What these tasks had was that filter: no call was kept from being seen.
+            counts.statistics.filtered_tasks = 0;
+        }
         let counted = Counted {
-            counts: self.recorder.counts(Workload::FIRST)?,
+            counts,
             status,
             interrupted: self.ending.early(),
             filtered: self.filtered,
             sees_results: true,
             lost: Vec::new(),
             blind_spots: match self.workload {
-                Followed::Command { .. } => Vec::new(),
+                Followed::Command { .. } | Followed::Namespaces { container: Some(_), .. } => {
+                    Vec::new()
+                }
                 _ => vec![UNDER_WAY.to_owned()],
             },
         };
@@ -206,7 +227,7 @@ impl Observer {
                 *was_populated |= populated || self.recorder.followed()? > 0;
                 Ok(*was_populated && !populated && self.recorder.live()? == 0)
             }
-            Followed::Namespaces { of, first, over } => {
+            Followed::Namespaces { of, first, over, .. } => {
                 // It is looked for others only when the first is gone: that takes a while.
                 *over =
                     *over || (readable(&*first).map_err(RecordError::Wait)? && !is_inhabited(*of));

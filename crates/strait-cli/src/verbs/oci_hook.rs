@@ -1,0 +1,108 @@
+//! `strait oci-hook`: what runs when a container is made.
+
+use std::ffi::OsStr;
+use std::io;
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::anyhow;
+use serde_json::json;
+use strait_policy::format::Runtime;
+use strait_runtime::oci::bind::Policies;
+use strait_runtime::oci::hook::{self, Created};
+use strait_runtime::oci::image::Image;
+use strait_runtime::oci::spec::{Spec, Stage};
+use strait_runtime::oci::{MODE, POLICY, RECORD};
+
+use super::oci_runtime::absolute;
+use crate::args::OciHook;
+use crate::failure::Failure;
+use crate::libseccomp;
+use crate::output;
+
+/// Acts by what stands on standard input: for the configuration of a container that is to be made
+/// (`precreate`) it prints the one that it is to have; for the state of one that is made
+/// (`createRuntime`) it starts the recorder, if one is asked for.
+pub fn run(args: &OciHook) -> Result<ExitCode, Failure> {
+    if let Some(reason) = &args.refuse {
+        return Err(Failure::bad_input(anyhow!("{reason}")));
+    }
+    let spec = Spec::from_stream(io::stdin().lock()).map_err(Failure::bad_input)?;
+    if spec.is_state() {
+        return created(args, &spec);
+    }
+    let spec = match changed(args, spec.clone()) {
+        Ok(changed) => changed,
+        Err(failure) => refusing(spec, &failure)?,
+    };
+    output::print(spec.to_json().as_bytes()).map_err(Failure::refused)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The configuration with what is asked for it.
+fn changed(args: &OciHook, mut spec: Spec) -> Result<Spec, Failure> {
+    let policies = Policies::new(&args.folders.policies);
+    // The hook is there for what annotations say; images are the wrapper's to look at.
+    let has = |name| spec.annotation(name).map(|text| text.is_some()).map_err(Failure::bad_input);
+    if has(POLICY)? || has(MODE)? {
+        let choice = policies.choose(&spec, Image::default).map_err(Failure::bad_input)?;
+        let one = args.runtime.map(|runtime| vec![runtime]);
+        let runtimes = one.unwrap_or_else(|| Runtime::ALL.to_vec());
+        let library = libseccomp::newest_known().ok();
+        if let Some(name) = &choice.policy {
+            let profile = policies.profile(name, choice.mode, &spec, &runtimes, library);
+            spec.confine(profile.map_err(Failure::bad_input)?).map_err(Failure::bad_input)?;
+        }
+    }
+    let destination = hook::destination(&spec, &args.folders.recordings);
+    if destination.map_err(Failure::bad_input)?.is_some()
+        && !spec.is_confined().map_err(Failure::bad_input)?
+    {
+        spec.confine(hook::open_profile()).map_err(Failure::bad_input)?;
+    }
+    Ok(spec)
+}
+
+/// The configuration with what no runtime starts: an action that there is not, whose name is the
+/// reason. Engines show what a runtime says, but not what a hook says before there is a runtime; and
+/// of a hook that it runs itself crun does not say it. A hook that fails is there for runtimes that
+/// would not load a profile.
+fn refusing(mut spec: Spec, failure: &Failure) -> Result<Spec, Failure> {
+    let program = super::oci_runtime::program()?;
+    let reason = failure.to_string();
+    // Or this would fail first, and say nothing.
+    spec.forget(RECORD);
+    spec.confine(json!({"defaultAction": reason})).map_err(Failure::bad_input)?;
+    let reason = reason.strip_prefix("strait: ").unwrap_or(&reason);
+    spec.add_hook(Stage::CreateContainer, &program, &["strait", "oci-hook", "--refuse", reason])
+        .map_err(Failure::bad_input)?;
+    Ok(spec)
+}
+
+fn created(args: &OciHook, state: &Spec) -> Result<ExitCode, Failure> {
+    let container = Created::new(state).map_err(Failure::bad_input)?;
+    let recordings = absolute(&args.folders.recordings);
+    let destination = hook::destination(state, &recordings).map_err(Failure::bad_input)?;
+    let (Some(_), Some(file)) = (destination, &container.record) else {
+        return Ok(ExitCode::SUCCESS);
+    };
+    let program = super::oci_runtime::program()?;
+    let pid = container.pid.as_raw_nonzero().to_string();
+    let mut arguments: Vec<&OsStr> = vec![
+        "oci-recorder".as_ref(),
+        "--pid".as_ref(),
+        pid.as_ref(),
+        "--bundle".as_ref(),
+        container.bundle.as_ref(),
+        "--recordings".as_ref(),
+        recordings.as_ref(),
+        "--file".as_ref(),
+        file.as_ref(),
+    ];
+    let runtime = hook::runtime();
+    if let Some(runtime) = &runtime {
+        arguments.extend([OsStr::new("--runtime"), runtime.as_os_str()]);
+    }
+    container.start_recorder(Path::new(&program), &arguments).map_err(Failure::refused)?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,114 @@
+//! The hook on its own, as `strait install podman-hook` makes it known.
+
+use std::fs;
+use std::io::Write;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::{Value, json};
+use strait_testkit::engine::{Engine, Kind, Profile};
+
+use crate::setup::{STRAIT, Setup, strait, text};
+
+/// Runs the hook with this on its standard input.
+fn hook(setup: &Setup, input: &str) -> Output {
+    let path = |name: &str| setup.path(name).display().to_string();
+    let mut hook = Command::new(STRAIT)
+        .args(["oci-hook", "--policies", &path("policies"), "--recordings", &path("recordings")])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // What is too long is not read to its end.
+    let _ = hook.stdin.take().unwrap().write_all(input.as_bytes());
+    hook.wait_with_output().unwrap()
+}
+
+#[test]
+fn what_no_hook_is_given_is_told() {
+    let setup = Setup::new();
+    let annotations = json!({"io.strait.record": "x.json"});
+    let huge = "x".repeat(33 << 20);
+    for (input, said) in [
+        ("{", "not JSON"),
+        ("", "not JSON"),
+        ("[1]", "not JSON"),
+        (&json!({"process": {"args": [huge]}}).to_string(), "larger than 32 MiB"),
+        (&json!({"process": {}, "annotations": annotations}).to_string(), "`linux` is missing"),
+        (&json!({"id": "x", "bundle": "/b", "annotations": annotations}).to_string(), "no process"),
+        (
+            // The kernel gives no process this id (PID_MAX_LIMIT).
+            &json!({"id": "x", "bundle": "/b", "pid": 0x7fff_ffff, "annotations": annotations})
+                .to_string(),
+            "there is no process",
+        ),
+        (
+            &json!({"id": "x", "bundle": "/b", "pid": 1,
+                    "annotations": {"io.strait.record": "../x"}})
+            .to_string(),
+            "is no file in",
+        ),
+    ] {
+        let output = hook(&setup, input);
+        assert!(matches!(output.status.code(), Some(2 | 3)), "{said}: {:?}", output.status);
+        assert!(output.stdout.is_empty(), "{said}");
+        assert!(text(&output).contains(said), "{said}: {}", text(&output));
+    }
+    assert_eq!(fs::read_dir(setup.path("recordings")).unwrap().count(), 0);
+}
+
+#[test]
+fn a_configuration_that_asks_for_nothing_is_printed_as_it_is() {
+    let setup = Setup::new();
+    let spec = json!({"linux": {"x": 1}, "process": {"args": ["y"]}, "z": [null]});
+    let output = hook(&setup, &spec.to_string());
+    assert_eq!(serde_json::from_slice::<Value>(&output.stdout).unwrap(), spec);
+    // The state of a container that is not to be recorded.
+    let state = json!({"id": "x", "bundle": "/b", "pid": 1});
+    let output = hook(&setup, &state.to_string());
+    assert!(output.status.success() && text(&output).is_empty(), "{}", text(&output));
+}
+
+#[test]
+fn podman_binds_by_the_hook_and_stops_what_cannot_be_bound() {
+    for kind in [Kind::PodmanCrun, Kind::PodmanRunc] {
+        let setup = Setup::new();
+        let path = |name: &str| setup.path(name).display().to_string();
+        let (hooks, policies, recordings) = (path("hooks"), path("policies"), path("recordings"));
+        let install = ["install", "podman-hook", "--hooks-dir", &hooks, "--policies", &policies];
+        let install = [&install[..], &["--recordings", &recordings]].concat();
+        strait(&install);
+        let more = format!("hooks_dir = [{hooks:?}]\n");
+        let engine = match Engine::try_start(kind, &[&more]) {
+            Ok(engine) => engine,
+            Err(reason) => {
+                strait_testkit::skip("podman binds by the hook", &format!("{kind:?}: {reason}"));
+                continue;
+            }
+        };
+        let start = |name: &str, annotation: &str| {
+            let options = ["--annotation", annotation];
+            engine.run(name, Profile::Unconfined, &options, &["/bin/sleep", "1000"])
+        };
+        let can_mkdir = |name: &str| engine.exec(name, &["/bin/mkdir", "/tmp/new"]).is_ok();
+        start("other", "other=1").unwrap();
+        assert!(can_mkdir("other"), "{kind:?}");
+        start("bound", "io.strait.policy=no-mkdir").unwrap();
+        assert!(!can_mkdir("bound"), "{kind:?}");
+        for (annotation, said) in [
+            ("io.strait.policy=none", "there is no policy `none`"),
+            ("io.strait.policy=../x", "is no name of a policy"),
+            ("io.strait.policy=broken", "broken.yaml"),
+            ("io.strait.mode=log", "there is none"),
+            ("io.strait.record=/etc/x", "is no file in"),
+        ] {
+            let error = start("stopped", annotation).expect_err(said);
+            assert!(error.contains(said), "{kind:?} {annotation}: {error}");
+            engine.remove("stopped");
+        }
+        strait(&[&install[..], &["--remove"]].concat());
+        assert_eq!(fs::read_dir(&hooks).unwrap().count(), 0);
+        start("removed", "io.strait.policy=no-mkdir").unwrap();
+        assert!(can_mkdir("removed"), "{kind:?}");
+    }
+}

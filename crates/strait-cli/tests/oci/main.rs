@@ -1,0 +1,8 @@
+//! Strait between real engines and real runtimes: as the OCI runtime that binds policies and starts
+//! recorders, and as a hook.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod binding;
+mod hook;
+mod recording;
+mod setup;

@@ -1,0 +1,270 @@
+//! Containers that are recorded from their first instruction to their end.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::Value;
+use strait_testkit::engine::{Engine, IMAGE, Kind, Profile};
+
+use crate::setup::{Setup, strait};
+
+/// The processes that record into the folder of this set-up.
+fn recorders(setup: &Setup) -> Vec<u32> {
+    let folder = setup.path("recordings").display().to_string();
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    let is_one = |pid: &u32| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let line = String::from_utf8_lossy(&line).into_owned();
+        line.contains("oci-recorder") && line.contains(&folder)
+    };
+    processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(is_one).collect()
+}
+
+/// Waits until this is so.
+#[track_caller]
+fn wait(what: &str, is_so: impl Fn() -> bool) {
+    for _ in 0..600 {
+        if is_so() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    panic!("{what}: it does not come to that");
+}
+
+/// The recording in this file, when its recorder has ended.
+#[track_caller]
+fn recording(setup: &Setup, file: &Path) -> Value {
+    wait("the recorder ends with the container", || recorders(setup).is_empty());
+    serde_json::from_slice(&fs::read(file).unwrap_or_else(|error| panic!("{file:?}: {error}")))
+        .unwrap()
+}
+
+/// The names of the calls of a phase and of images with this in their names.
+fn calls<'a>(recording: &'a Value, phase: &str, image: &str) -> BTreeSet<&'a str> {
+    let path = |call: &Value| {
+        let index = usize::try_from(call["image"].as_u64().unwrap()).unwrap();
+        recording["images"][index]["path"].as_str().unwrap().to_owned()
+    };
+    let calls = recording["calls"].as_array().unwrap().iter();
+    calls
+        .filter(|call| call["phase"] == phase && path(call).contains(image))
+        .filter_map(|call| call["name"].as_str())
+        .collect()
+}
+
+/// Has the engine start a container, recorded into `NAME.json`.
+fn start_recorded(
+    setup: &Setup,
+    engine: &Engine,
+    name: &str,
+    profile: Profile<'_>,
+    command: &[&str],
+) -> std::path::PathBuf {
+    let binary = setup.program(engine.kind().runtime());
+    let annotation = format!("io.strait.record={name}.json");
+    let mut options = vec!["--annotation", &annotation];
+    let mut file = setup.path(&format!("recordings/{name}.json"));
+    match engine.kind() {
+        // Its client knows no annotations.
+        Kind::Docker => {
+            options.clear();
+            fs::write(setup.path("policies/bindings"), "* - record\n").unwrap();
+        }
+        Kind::Containerd => options.extend(["--runc-binary", &binary]),
+        Kind::PodmanCrun | Kind::PodmanRunc => {}
+    }
+    engine.run(name, profile, &options, command).unwrap();
+    if engine.kind() == Kind::Docker {
+        file.set_file_name(format!("{}.json", engine.id(name).unwrap()));
+        fs::remove_file(setup.path("policies/bindings")).unwrap();
+    }
+    file
+}
+
+const WORK: [&str; 3] = ["/bin/sh", "-c", "mkdir /tmp/$$; id; sleep 1000"];
+
+/// Has the container do a little more, and ends it.
+fn finish(engine: &Engine, name: &str) {
+    engine.exec(name, &["/bin/chmod", "755", "/tmp"]).unwrap();
+    engine.remove(name);
+}
+
+fn whole_life(kind: Kind, by_hook: bool) {
+    let test = "containers are recorded";
+    let setup = Setup::new();
+    // With the hook known to the engine as well, there is still one recorder.
+    let Some(engine) = setup.engine(kind, test) else { return };
+    let runtime = kind.runtime();
+    if by_hook {
+        let path = |name: &str| setup.path(name).display().to_string();
+        let (hooks, policies, recordings) = (path("hooks"), path("policies"), path("recordings"));
+        let install = ["install", "podman-hook", "--runtime", runtime, "--hooks-dir", &hooks];
+        strait(&[&install[..], &["--policies", &policies, "--recordings", &recordings]].concat());
+    }
+
+    // What asks for nothing is not recorded, and has no recorder.
+    engine.run("plain", Profile::Default, &[], &["/bin/sleep", "1000"]).unwrap();
+    assert_eq!(recorders(&setup).len(), 0);
+
+    for (name, profile) in [("default", Profile::Default), ("open", Profile::Unconfined)] {
+        let file = start_recorded(&setup, &engine, name, profile, &WORK);
+        assert_eq!(recorders(&setup).len(), 1, "{kind:?}");
+        assert!(!file.exists(), "{kind:?}: nothing half-written");
+        finish(&engine, name);
+        let recording = recording(&setup, &file);
+        let told = || format!("{kind:?} {name}: {}", recording["completeness"]);
+        assert_eq!(recording["command"][2], WORK[2], "{kind:?}");
+        let completeness = &recording["completeness"];
+        let lost: u64 =
+            completeness["lost"].as_object().unwrap().values().filter_map(Value::as_u64).sum();
+        assert_eq!((lost, &completeness["interrupted"]), (0, &false.into()), "{}", told());
+        assert_eq!(completeness["blindSpots"], serde_json::json!([]), "{}", told());
+        // Where everything passes, nothing is kept from being seen.
+        assert_eq!(completeness["filterActive"], Value::from(name == "default"), "{}", told());
+
+        // The runtime's own, before the filter and after it; then the workload, then what is exec'd.
+        let before = calls(&recording, "before-filter", runtime);
+        assert!(before.contains("pivot_root"), "{kind:?}: {before:?}");
+        let after = calls(&recording, "runtime", runtime);
+        assert!(after.contains("execve") && !after.contains("pivot_root"), "{kind:?}: {after:?}");
+        assert_eq!(calls(&recording, "runtime", "busybox"), BTreeSet::new(), "{kind:?}");
+        assert_eq!(calls(&recording, "start-up", runtime), BTreeSet::new(), "{kind:?}");
+        let work = calls(&recording, "start-up", "busybox");
+        assert!(
+            work.is_superset(&BTreeSet::from(["mkdir", "getuid", "brk"])),
+            "{kind:?}: {work:?}"
+        );
+        assert!(!work.contains("chmod") && !work.contains("mount"), "{kind:?}: {work:?}");
+        let exec = calls(&recording, "outside", "busybox");
+        assert!(exec.contains("chmod"), "{kind:?}: {exec:?}");
+        generated_starts(&setup, &engine, &file, name);
+    }
+    let left: Vec<_> = fs::read_dir(setup.path("recordings")).unwrap().flatten().collect();
+    assert_eq!(left.len(), 2, "{kind:?}: nothing else is written: {left:?}");
+}
+
+/// The profile that is generated of the recording starts the same container, as it is and as a policy
+/// that is bound to it, with no_new_privs and without.
+fn generated_starts(setup: &Setup, engine: &Engine, recording: &Path, name: &str) {
+    let kind = engine.kind();
+    let path = |name: &str| setup.path(name).display().to_string();
+    let (policy, profile) = (path(&format!("policies/{name}.yaml")), path("profile.json"));
+    strait(&["generate", recording.to_str().unwrap(), "-o", &policy]);
+    let ledger = fs::read_to_string(&policy).unwrap();
+    let needed = format!("neededBy: {{runtime: \"{} ", kind.runtime());
+    assert!(ledger.contains(&needed), "{kind:?}: {ledger}");
+    let runtime = ["--runtime", kind.runtime(), "--library", "installed"];
+    let convert = ["convert", &policy, "--to", "oci", "--lossy", "-o", &profile];
+    strait(&[&convert[..], &runtime].concat());
+
+    let policies = format!("io.strait.policy={name}");
+    let binary = setup.program(kind.runtime());
+    let (bound, again): (Vec<&str>, Vec<&str>) = match kind {
+        Kind::Docker => {
+            fs::write(setup.path("policies/bindings"), format!("{IMAGE} {name}\n")).unwrap();
+            (vec![], vec!["--security-opt", "no-new-privileges"])
+        }
+        Kind::Containerd => (vec!["--runc-binary", &binary, "--annotation", &policies], vec![]),
+        _ => (vec!["--annotation", &policies], vec!["--security-opt", "no-new-privileges"]),
+    };
+    let file = Profile::File(Path::new(&profile));
+    for (options, profile) in [(&bound, Profile::Default), (&again, file), (&vec![], file)] {
+        let pid = engine
+            .run("again", profile, options, &WORK)
+            .unwrap_or_else(|error| panic!("{kind:?} {name} {options:?}: {error}\n{ledger}"));
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        assert!(status.contains("Seccomp:\t2\n"), "{kind:?}");
+        // It comes to the workload's last program.
+        wait("the workload runs", || {
+            let name = fs::read_to_string(format!("/proc/{pid}/comm"));
+            name.is_ok_and(|name| name.trim() == "sleep")
+        });
+        engine.remove("again");
+    }
+    let _ = fs::remove_file(setup.path("policies/bindings"));
+}
+
+/// A container outlives its recorder, whose end by request is a recording too.
+#[test]
+fn a_container_goes_on_without_its_recorder() {
+    let setup = Setup::new();
+    let Some(engine) = setup.engine(Kind::PodmanRunc, "a recorder is killed") else { return };
+    for signal in ["KILL", "TERM"] {
+        let file = start_recorded(&setup, &engine, signal, Profile::Default, &WORK);
+        let [recorder] = recorders(&setup)[..] else { panic!("{signal}: there is one recorder") };
+        engine.exec(signal, &["/bin/true"]).unwrap();
+        let killed = Command::new("kill").args(["-s", signal, &recorder.to_string()]).status();
+        assert!(killed.unwrap().success());
+        wait("the recorder ends", || recorders(&setup).is_empty());
+        engine.exec(signal, &["/bin/mkdir", "/tmp/more"]).unwrap();
+        engine.remove(signal);
+        if signal == "KILL" {
+            let left = fs::read_dir(setup.path("recordings")).unwrap().count();
+            assert_eq!(left, 0, "nothing half-written is left");
+        } else {
+            let recording = recording(&setup, &file);
+            assert_eq!(recording["completeness"]["interrupted"], true);
+            assert!(calls(&recording, "start-up", "busybox").contains("mkdir"));
+        }
+    }
+}
+
+/// Recorders beside each other do not take each other's calls, and leave nothing.
+#[test]
+fn containers_that_start_together_are_recorded_apart() {
+    const MANY: usize = 20;
+    const EVEN: &str = "mkdir /tmp/x; exec sleep 1000";
+    const ODD: &str = "chmod 755 /tmp; exec sleep 1000";
+    let setup = Setup::new();
+    let Some(engine) = setup.engine(Kind::PodmanRunc, "many recordings") else { return };
+    std::thread::scope(|scope| {
+        for index in 0..MANY {
+            let (setup, engine) = (&setup, &engine);
+            scope.spawn(move || {
+                let name = format!("many-{index}");
+                let work = ["/bin/sh", "-c", if index % 2 == 0 { EVEN } else { ODD }];
+                start_recorded(setup, engine, &name, Profile::Default, &work);
+            });
+        }
+    });
+    assert_eq!(recorders(&setup).len(), MANY);
+    for index in 0..MANY {
+        engine.remove(&format!("many-{index}"));
+    }
+    wait("all recorders end", || recorders(&setup).is_empty());
+    for index in 0..MANY {
+        let recording = recording(&setup, &setup.path(&format!("recordings/many-{index}.json")));
+        let (mine, other) = if index % 2 == 0 { ("mkdir", "chmod") } else { ("chmod", "mkdir") };
+        let work = calls(&recording, "start-up", "busybox");
+        assert!(work.contains(mine) && !work.contains(other), "{index}: {work:?}");
+        assert!(calls(&recording, "runtime", "runc").contains("execve"), "{index}");
+        let lost = recording["completeness"]["lost"].as_object().unwrap();
+        assert!(lost.values().all(|lost| lost == 0), "{index}: {lost:?}");
+    }
+    let files = fs::read_dir(setup.path("recordings")).unwrap().count();
+    assert_eq!(files, MANY, "nothing else is written");
+}
+
+#[test]
+fn podman_with_crun_records_by_the_hook() {
+    whole_life(Kind::PodmanCrun, true);
+}
+
+#[test]
+fn podman_with_runc_records_by_the_hook() {
+    whole_life(Kind::PodmanRunc, true);
+}
+
+#[test]
+fn docker_records_by_the_runtime() {
+    whole_life(Kind::Docker, false);
+}
+
+#[test]
+fn containerd_records_by_the_runtime() {
+    whole_life(Kind::Containerd, false);
+}

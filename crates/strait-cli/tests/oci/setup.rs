@@ -1,0 +1,104 @@
+//! What an administrator has set up: policies, a folder for recordings, and Strait as the runtime or as
+//! the hook of a real engine.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+use strait_abi::{Arch, Syscall};
+use strait_bpf::Action;
+use strait_policy::Policy;
+use strait_policy::policy::Rule;
+use strait_testkit::engine::{Engine, Kind};
+use tempfile::TempDir;
+
+pub const STRAIT: &str = env!("CARGO_BIN_EXE_strait");
+
+/// Lets all pass but what busybox makes folders by.
+fn no_mkdir() -> Policy {
+    let mut policy = Policy::new(Arch::X86_64.into(), Action::Errno(30));
+    let calls: BTreeSet<Syscall> = Syscall::all()
+        .filter(|call| call.number(Arch::X86_64).is_some())
+        .filter(|call| call.name() != "mkdir")
+        .collect();
+    policy.rules.push(Rule::new(calls, Action::Allow));
+    policy
+}
+
+/// What an administrator has set up: policies, recordings, and a runtime for engines to call.
+pub struct Setup {
+    folder: TempDir,
+}
+
+impl Setup {
+    pub fn new() -> Setup {
+        let setup = Setup { folder: TempDir::new().unwrap() };
+        for folder in ["policies", "recordings", "hooks"] {
+            fs::create_dir(setup.path(folder)).unwrap();
+        }
+        fs::write(setup.path("policies/no-mkdir.yaml"), no_mkdir().to_string()).unwrap();
+        fs::write(setup.path("policies/broken.yaml"), "kind: SyscallPolicy\n").unwrap();
+        setup
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// The arguments that come before the engine's.
+    pub fn arguments(&self, runtime: &str) -> Vec<String> {
+        let path = |name: &str| self.path(name).display().to_string();
+        let (policies, recordings) = (path("policies"), path("recordings"));
+        let words = ["oci-runtime", "--runtime", runtime, "--policies", &policies];
+        let more = ["--recordings", &recordings, "--"];
+        words.iter().chain(&more).map(|&word| word.to_owned()).collect()
+    }
+
+    /// A program that is the runtime, for engines that take nothing but a path.
+    pub fn program(&self, runtime: &str) -> String {
+        let path = self.path(&format!("strait-oci-{runtime}"));
+        let words = self.arguments(runtime).join(" ");
+        fs::write(&path, format!("#!/bin/sh\nexec {STRAIT} {words} \"$@\"\n")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        path.display().to_string()
+    }
+
+    /// The engine, with that program as its runtime.
+    pub fn engine(&self, kind: Kind, test: &str) -> Option<Engine> {
+        let runtime = kind.runtime();
+        let program = self.program(runtime);
+        let hooks = self.path("hooks");
+        let podman =
+            format!("hooks_dir = [{hooks:?}]\n[engine.runtimes]\n{runtime} = [{program:?}]\n");
+        let docker = format!("strait={program}");
+        let more: &[&str] = match kind {
+            Kind::Docker => &["--add-runtime", &docker, "--default-runtime", "strait"],
+            Kind::Containerd => &[],
+            Kind::PodmanCrun | Kind::PodmanRunc => &[&podman],
+        };
+        match Engine::try_start(kind, more) {
+            Ok(engine) => Some(engine),
+            Err(reason) => {
+                let name = kind.name();
+                strait_testkit::skip(test, &format!("{name} with {runtime}: {reason}"));
+                None
+            }
+        }
+    }
+}
+
+/// Runs Strait, which is to succeed.
+#[track_caller]
+pub fn strait(arguments: &[&str]) -> String {
+    let output = Command::new(STRAIT).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{arguments:?}: {}", text(&output));
+    text(&output)
+}
+
+/// What a program has said.
+pub fn text(output: &Output) -> String {
+    let (out, err) = (&output.stdout, &output.stderr);
+    format!("{}{}", String::from_utf8_lossy(out), String::from_utf8_lossy(err))
+}

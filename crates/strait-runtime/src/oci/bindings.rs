@@ -1,0 +1,208 @@
+//! Which images are confined by which policy: the file `bindings` in the policy folder.
+//!
+//! A line a binding: `IMAGE POLICY [MODE] [record]`, apart by blanks. `IMAGE` is a digest (`sha256:…`),
+//! a name, or the beginning of one with `*` at its end. `POLICY` is a policy's name, or `-` for what the
+//! engine gives. With `record` the containers are recorded as well. `#` begins a comment. A digest is
+//! more specific than a name, that than a pattern, and a longer pattern than a shorter one.
+
+use super::bind::{Mode, PolicyName};
+use super::image::{Image, is_digest};
+
+/// What stands in the file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Bindings(Vec<Binding>);
+
+/// What the containers of some images are confined by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Binding {
+    /// The line, from 1 on.
+    pub line: usize,
+    /// Which images.
+    pub images: Images,
+    /// The policy; none where the engine's own profile stays.
+    pub policy: Option<PolicyName>,
+    /// How it is enforced.
+    pub mode: Mode,
+    /// Whether they are recorded, each into a file that is named by its id.
+    pub record: bool,
+}
+
+/// Some images.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Images {
+    /// Those with a name that begins so; all, if it is empty.
+    Prefix(String),
+    /// Those with this name.
+    Name(String),
+    /// The one with this digest.
+    Digest(String),
+}
+
+/// What is wrong with the file.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BindingsError {
+    /// A line is no binding.
+    #[error("line {line}: {wrong}; write IMAGE POLICY [enforce|log|notify] [record]")]
+    Line {
+        /// Which.
+        line: usize,
+        /// What is wrong.
+        wrong: String,
+    },
+    /// Several lines match alike.
+    #[error("lines {0} and {1} match this image alike: remove one, or name the image's digest")]
+    Tie(usize, usize),
+}
+
+impl Bindings {
+    /// What this text says.
+    ///
+    /// # Errors
+    /// For a line that is no binding.
+    pub fn parse(text: &str) -> Result<Bindings, BindingsError> {
+        let mut bindings = Vec::new();
+        for (line, text) in (1..).zip(text.lines()) {
+            let wrong = |wrong: String| BindingsError::Line { line, wrong };
+            let text = text.split('#').next().unwrap_or_default();
+            let words: Vec<&str> = text.split_whitespace().collect();
+            let (&[images, policy, ref rest @ ..], record) = (match words.split_last() {
+                None => continue,
+                Some((&"record", rest)) => (rest, true),
+                Some(_) => (words.as_slice(), false),
+            }) else {
+                return Err(wrong("there is no policy".to_owned()));
+            };
+            let mode = match *rest {
+                [] => Mode::Enforce,
+                [mode] => mode.parse().map_err(|error| wrong(format!("{error}")))?,
+                [_, more, ..] => return Err(wrong(format!("`{more}` is one word too many"))),
+            };
+            bindings.push(Binding {
+                line,
+                images: Images::parse(images).map_err(wrong)?,
+                policy: match policy {
+                    "-" => None,
+                    name => Some(name.parse().map_err(|error| wrong(format!("{error}")))?),
+                },
+                mode,
+                record,
+            });
+        }
+        Ok(Bindings(bindings))
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The most specific binding that matches an image.
+    ///
+    /// # Errors
+    /// If two are, of which neither is more specific.
+    pub fn choose(&self, image: &Image) -> Result<Option<&Binding>, BindingsError> {
+        let matching = || self.0.iter().filter(|binding| binding.images.match_image(image));
+        let Some(most) = matching().map(|binding| binding.images.rank()).max() else {
+            return Ok(None);
+        };
+        let mut best = matching().filter(|binding| binding.images.rank() == most);
+        match (best.next(), best.next()) {
+            (Some(one), Some(other)) => Err(BindingsError::Tie(one.line, other.line)),
+            (one, _) => Ok(one),
+        }
+    }
+}
+
+impl Images {
+    fn parse(text: &str) -> Result<Images, String> {
+        if text.starts_with("sha256:") {
+            return match is_digest(text) {
+                true => Ok(Images::Digest(text.to_owned())),
+                false => Err(format!("`{text}` is no digest, which has 64 digits of 0-9a-f")),
+            };
+        }
+        match text.strip_suffix('*') {
+            Some(prefix) if !prefix.contains('*') => Ok(Images::Prefix(prefix.to_owned())),
+            None if !text.contains('*') => Ok(Images::Name(text.to_owned())),
+            _ => Err(format!("`{text}` has a `*` that is not at its end")),
+        }
+    }
+
+    fn match_image(&self, image: &Image) -> bool {
+        match self {
+            Images::Digest(digest) => image.digests.contains(digest),
+            Images::Name(name) => image.names.contains(name),
+            Images::Prefix(prefix) => {
+                prefix.is_empty() || image.names.iter().any(|name| name.starts_with(prefix))
+            }
+        }
+    }
+
+    /// How specific it is.
+    fn rank(&self) -> (u8, usize) {
+        match self {
+            Images::Prefix(prefix) => (0, prefix.len()),
+            Images::Name(_) => (1, 0),
+            Images::Digest(_) => (2, 0),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn image(digests: &[&str], names: &[&str]) -> Image {
+        let set = |of: &[&str]| of.iter().map(|&one| one.to_owned()).collect();
+        Image { digests: set(digests), names: set(names) }
+    }
+
+    #[test]
+    fn the_most_specific_binding_wins_and_ties_are_errors() {
+        let digest = format!("sha256:{}", "0".repeat(64));
+        let text = format!(
+            "# which\n* base log\nregistry/* registry\nregistry/web* web # all\n\
+             registry/web:1 one notify\n{digest} exact\nother - record\nalias one\n"
+        );
+        let bindings = Bindings::parse(&text).unwrap();
+        let chosen = |digests: &[&str], names: &[&str]| {
+            let binding = bindings.choose(&image(digests, names)).unwrap().unwrap();
+            (binding.policy.as_ref().map_or("-", |name| name.as_str()).to_owned(), binding.mode)
+        };
+        let is = |name: &str, mode| (name.to_owned(), mode);
+        assert_eq!(chosen(&[], &[]), is("base", Mode::Log));
+        assert_eq!(chosen(&[], &["registry/db:1"]), is("registry", Mode::Enforce));
+        assert_eq!(chosen(&[], &["registry/web:2"]), is("web", Mode::Enforce));
+        assert_eq!(chosen(&[], &["registry/web:1"]), is("one", Mode::Notify));
+        assert_eq!(chosen(&[&digest], &["registry/web:1"]), is("exact", Mode::Enforce));
+        assert_eq!(chosen(&[], &["other"]), is("-", Mode::Enforce));
+        let recorded: Vec<usize> = bindings
+            .0
+            .iter()
+            .filter(|binding| binding.record)
+            .map(|binding| binding.line)
+            .collect();
+        assert_eq!(recorded, [7]);
+        let tie = bindings.choose(&image(&[], &["registry/web:1", "alias"]));
+        assert_eq!(tie, Err(BindingsError::Tie(5, 8)));
+        let none = Bindings::parse("x y\n").unwrap();
+        assert_eq!(none.choose(&image(&[], &["z"])), Ok(None));
+    }
+
+    #[test]
+    fn lines_that_are_none_are_named() {
+        for (text, part) in [
+            ("web", "line 1: there is no policy"),
+            ("\nweb x log y", "line 2: `y` is one word too many"),
+            ("web record", "line 1: there is no policy"),
+            ("sha256:12 x", "is no digest"),
+            ("a*b x", "not at its end"),
+            ("web ../x", "no name of a policy"),
+            ("web x audit", "`audit` is no mode"),
+        ] {
+            let error = Bindings::parse(text).unwrap_err().to_string();
+            assert!(error.contains(part), "{text}: {error}");
+        }
+    }
+}

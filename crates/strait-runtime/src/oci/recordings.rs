@@ -1,0 +1,217 @@
+//! Where containers may be recorded into: files in one folder of the administrator's, and nowhere else,
+//! whatever a container's annotation says. Recorders run as root.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, fsync, openat, renameat, statat, unlinkat};
+use rustix::io::Errno;
+
+/// Where recordings are written, unless told otherwise.
+pub const RECORDINGS: &str = "/var/lib/strait/recordings";
+
+/// A file in the folder for recordings, which need not be there yet.
+#[derive(Debug)]
+pub struct Destination {
+    folder: OwnedFd,
+    path: PathBuf,
+    name: String,
+}
+
+/// Why nothing may be recorded there.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DestinationError {
+    /// The folder cannot be opened.
+    #[error(
+        "the folder for recordings cannot be used: {}: make it, owned by root and writable by nobody \
+         else", path.display()
+    )]
+    Folder {
+        /// It.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// Others can put links into the folder.
+    #[error(
+        "the folder for recordings is not root's alone: {}: make root its owner, and nobody else able \
+         to write there", path.display()
+    )]
+    Shared {
+        /// It.
+        path: PathBuf,
+    },
+    /// The file is not in the folder.
+    #[error("{file:?} is no file in {}: recordings are written there and nowhere else", folder.display())]
+    Outside {
+        /// What was asked for.
+        file: String,
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// There is something else that has this name.
+    #[error("{} is no regular file", path.display())]
+    NoFile {
+        /// It.
+        path: PathBuf,
+    },
+    /// It cannot be looked at.
+    #[error("cannot look at {}", path.display())]
+    Look {
+        /// It.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl Destination {
+    /// The file of this name in the folder, or with this path if that is in the folder.
+    ///
+    /// # Errors
+    /// If that is not a file, or not surely one in the folder.
+    pub fn new(folder: &Path, file: &str) -> Result<Destination, DestinationError> {
+        let outside = || DestinationError::Outside {
+            file: file.chars().take(200).collect(),
+            folder: folder.to_owned(),
+        };
+        let inside = match file.strip_prefix('/') {
+            None => file,
+            Some(_) => {
+                let folder = folder.to_str().ok_or_else(outside)?.trim_end_matches('/');
+                let below = file.strip_prefix(folder).and_then(|file| file.strip_prefix('/'));
+                below.ok_or_else(outside)?
+            }
+        };
+        // One name: then there is no folder on the way that could be a link.
+        let is_name = (1..=200).contains(&inside.len())
+            && !inside.starts_with('.')
+            && !inside.contains(|c: char| c == '/' || c.is_control());
+        if !is_name {
+            return Err(outside());
+        }
+        let path = folder.to_owned();
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let opened = match rustix::fs::open(folder, flags, Mode::empty()) {
+            Ok(opened) => opened,
+            Err(errno) => return Err(DestinationError::Folder { path, source: errno.into() }),
+        };
+        let stat = rustix::fs::fstat(&opened).map_err(|errno| DestinationError::Folder {
+            path: path.clone(),
+            source: errno.into(),
+        })?;
+        let own = rustix::process::geteuid().as_raw();
+        if (stat.st_uid != 0 && stat.st_uid != own) || stat.st_mode & 0o022 != 0 {
+            return Err(DestinationError::Shared { path });
+        }
+        let path = folder.join(inside);
+        match statat(&opened, inside, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) if FileType::from_raw_mode(stat.st_mode).is_file() => {}
+            Err(Errno::NOENT) => {}
+            Ok(_) => return Err(DestinationError::NoFile { path }),
+            Err(errno) => return Err(DestinationError::Look { path, source: errno.into() }),
+        }
+        Ok(Destination { folder: opened, path, name: inside.to_owned() })
+    }
+
+    /// The file's path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Replaces the file as a whole: written beside it, synced, then renamed.
+    ///
+    /// # Errors
+    /// If it cannot be written; what was there stays then.
+    pub fn write(&self, bytes: &[u8]) -> io::Result<()> {
+        let partial = format!(".{}.{}", self.name, std::process::id());
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mut file = File::from(openat(&self.folder, &partial, flags, Mode::from(0o600))?);
+        let written = (|| {
+            file.write_all(bytes)?;
+            file.sync_all()?;
+            renameat(&self.folder, &partial, &self.folder, &self.name)?;
+            Ok(())
+        })();
+        if written.is_err() {
+            // The first error is the one to report.
+            let _ = unlinkat(&self.folder, &partial, AtFlags::empty());
+            return written;
+        }
+        // Not every file system can sync a folder.
+        let _ = fsync(&self.folder);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    #[test]
+    fn a_file_in_the_folder_is_replaced_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("web.json");
+        for (file, text) in [("web.json", "one"), (path.to_str().unwrap(), "two")] {
+            let destination = Destination::new(folder.path(), file).unwrap();
+            assert_eq!(destination.path(), path);
+            destination.write(text.as_bytes()).unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), text);
+            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        }
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn everything_else_is_refused() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = parent.path().join("recordings");
+        fs::create_dir(&folder).unwrap();
+        symlink("/etc/passwd", folder.join("link")).unwrap();
+        fs::create_dir(folder.join("below")).unwrap();
+        let beside = format!("{}x/y", folder.display());
+        let above = format!("{}/../y", folder.display());
+        let long = "x".repeat(5000);
+        let files = [
+            "",
+            ".",
+            "..",
+            "../x",
+            "/etc/passwd",
+            "a/b",
+            "below/x",
+            ".hidden",
+            "a\0b",
+            "a\nb",
+            &long,
+            &beside,
+            &above,
+            "./x",
+        ];
+        for file in files {
+            let refused = Destination::new(&folder, file);
+            assert!(
+                matches!(refused, Err(DestinationError::Outside { .. })),
+                "{file:?}: {refused:?}"
+            );
+        }
+        for file in ["link", "below"] {
+            let refused = Destination::new(&folder, file);
+            assert!(matches!(refused, Err(DestinationError::NoFile { .. })), "{file}: {refused:?}");
+        }
+        let link = parent.path().join("link");
+        symlink(&folder, &link).unwrap();
+        assert!(matches!(Destination::new(&link, "x"), Err(DestinationError::Folder { .. })));
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o777)).unwrap();
+        assert!(matches!(Destination::new(&folder, "x"), Err(DestinationError::Shared { .. })));
+    }
+}
