@@ -3,7 +3,7 @@
 
 mod text;
 
-pub use text::{document, policy, recording, when};
+pub use text::{convert, document, policy, recording, when};
 
 use strait_bpf::{Budget, ByteOrder, Decision, FileError, Insn, Op, Program};
 

@@ -26,7 +26,7 @@ fn replay_with(target: &str, run: impl Fn(&[u8])) -> usize {
 
 #[test]
 fn documents() {
-    for format in [Format::Oci, Format::Seccompiler, Format::Spo, Format::Systemd] {
+    for &format in Format::ALL.iter().filter(|format| **format != Format::Strait) {
         let inputs = replay_with(format.name(), |input| fuzz::document(format, input));
         assert!(inputs >= 2, "{format}");
     }
@@ -39,10 +39,27 @@ fn documents() {
 #[test]
 fn documents_for_another_reader() {
     for format in Format::ALL {
-        for target in ["policy", "oci", "spo", "seccompiler", "systemd", "when", "recording"] {
+        for target in [
+            "policy",
+            "oci",
+            "spo",
+            "seccompiler",
+            "systemd",
+            "lxc",
+            "minijail",
+            "kafel",
+            "bpf",
+            "when",
+            "recording",
+        ] {
             replay_with(target, |input| fuzz::document(*format, input));
         }
     }
+}
+
+#[test]
+fn conversions() {
+    assert!(replay("convert", fuzz::convert) >= 20);
 }
 
 #[test]

@@ -81,7 +81,7 @@ impl Spelling {
 }
 
 /// How many regions the arguments of one call may be told apart in.
-const MAX_REGIONS: usize = 256;
+const MAX_REGIONS: usize = 4096;
 /// How many neighbouring values are rather listed than called an interval.
 const FEW: u64 = 8;
 /// How many spans the numbers of one arch may be told apart in.

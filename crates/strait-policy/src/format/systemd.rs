@@ -160,6 +160,40 @@ mod tests {
         }
     }
 
+    /// systemd does not start a unit in which a call is refused by a word of its own as all others are.
+    #[test]
+    fn what_is_refused_as_the_rest_is_written_without_a_refusal_of_its_own() {
+        for (default, action, lost) in [
+            (Action::KillProcess, Action::KillThread, 1),
+            (Action::Trap(0), Action::KillThread, 1),
+            (Action::Notify, Action::KillProcess, 0),
+            (Action::Errno(1), Action::Errno(1), 0),
+            (Action::Errno(0), Action::KillProcess, 0),
+            (Action::KillProcess, Action::Errno(0), 0),
+        ] {
+            let mut policy = Policy::new(Arch::X86_64.into(), default);
+            policy.foreign = Action::KillThread;
+            // One that systemd allows unasked, and one that it does not.
+            for call in ["futex", "personality"] {
+                let call = strait_abi::Syscall::from_name(call);
+                policy.rules.push(crate::policy::Rule::new(call, action));
+            }
+            let exported = export(&policy, &target()).unwrap();
+            let again = import(&exported.text, &target()).unwrap().policy;
+            for call in ["futex", "personality"] {
+                let installed = decide(&again, Arch::X86_64, call, [0; 6]);
+                assert!(!installed.lets_pass(), "{call}\n{}", exported.text);
+                let nr = strait_abi::Syscall::from_name(call).unwrap().number(Arch::X86_64);
+                let is_listed = exported.losses.iter().any(|loss| {
+                    nr.is_some_and(|nr| (loss.calls.0..=loss.calls.1).contains(&nr))
+                        && loss.first == action
+                        && loss.second == installed
+                });
+                assert_eq!(is_listed, lost == 1, "{call}\n{}", exported.text);
+            }
+        }
+    }
+
     #[test]
     fn units_are_written_and_read_back() {
         for settings in [

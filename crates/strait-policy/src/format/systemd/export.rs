@@ -103,6 +103,21 @@ impl Drafts<'_> {
         self.policy.default
     }
 
+    /// Whether a list of what is allowed refuses in this way what it has not: systemd does not start a
+    /// unit in which a call has a refusal of its own that is that of all others.
+    fn is_refused_anyway(&self, action: Action) -> bool {
+        let refusal = |action| match action {
+            Action::Errno(errno) if errno > 0 => Some(errno),
+            _ => None,
+        };
+        let of_unit = refusal(self.default());
+        match action {
+            // The errno 0 is one behind a call's name alone.
+            Action::Errno(0) => false,
+            _ => refusal(action) == of_unit,
+        }
+    }
+
     /// What the call gets on each ABI that has it.
     fn chains(&self, call: Syscall) -> impl Iterator<Item = &crate::rules::Chain> {
         let chain =
@@ -265,7 +280,10 @@ impl Drafts<'_> {
             let calls = draft.calls.iter().filter(|(_, action)| wanted(*action));
             calls.map(|(name, _)| (*name).to_owned()).collect()
         };
-        let refused = draft.calls.iter().filter(|(_, action)| !action.lets_pass());
+        let lists_allowed = !self.default().lets_pass();
+        let refused = draft.calls.iter().filter(|(_, action)| {
+            !action.lets_pass() && (!lists_allowed || !self.is_refused_anyway(*action))
+        });
         let mut refused: Vec<String> = refused
             .map(|(name, action)| match action {
                 Action::Errno(errno) => format!("{name}:{}", errno_text(*errno)),
@@ -278,7 +296,10 @@ impl Drafts<'_> {
             let mut allowed = named(&Action::lets_pass);
             let default: Vec<&str> = group::calls("@default");
             // What systemd allows unasked has to be taken back.
-            let is_said = |name: &str| draft.calls.iter().any(|(call, _)| *call == name);
+            let is_said = |name: &str| {
+                let mut calls = draft.calls.iter().filter(|(call, _)| *call == name);
+                calls.any(|(_, action)| action.lets_pass() || !self.is_refused_anyway(*action))
+            };
             let taken = default
                 .iter()
                 .filter(|name| !is_said(name) && self.is_here(name))

@@ -1,0 +1,6 @@
+//! Profiles in the format `bpf`: see `strait_testkit::fuzz::document`.
+#![no_main]
+
+use strait_policy::format::Format;
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| strait_testkit::fuzz::document(Format::Bpf, input));
