@@ -1,6 +1,8 @@
 //! `check` and `explain-code`: findings with their places, in every form.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod sarif;
+
 use std::fs;
 use std::process::{Command, Output};
 
@@ -123,7 +125,7 @@ fn a_foreign_profile_has_places_and_a_code_for_each_defect() {
     assert_eq!(same.stdout, output.stdout);
 }
 
-/// What the published schema of SARIF 2.1.0 demands of the parts that are used here.
+/// What SARIF 2.1.0 and the readers of it want besides what its schema can say.
 fn is_sarif(log: &Value) {
     assert_eq!(log["version"], "2.1.0");
     assert!(log["$schema"].as_str().unwrap().ends_with("sarif-2.1.0.json"));
@@ -175,6 +177,7 @@ fn sarif_has_the_structure_of_its_schema() {
         let output = strait(&dir, &["check", file, "--format", "sarif"]);
         let log: Value = serde_json::from_slice(&output.stdout).unwrap();
         is_sarif(&log);
+        sarif::is_valid(&log);
         assert!(!log["runs"][0]["results"].as_array().unwrap().is_empty());
     }
     let output = strait(&dir, &["check", "é p.json", "--format", "sarif"]);

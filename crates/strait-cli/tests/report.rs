@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod namespace;
+mod sarif;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -327,6 +328,7 @@ fn sarif_oscal_and_prometheus_have_what_their_schemas_require() {
 
     let sarif = json(&namespace.strait(&["report", "--format", "sarif"]));
     assert_eq!(sarif["version"], "2.1.0");
+    sarif::is_valid(&sarif);
     let run = &sarif["runs"][0];
     let rules = run["tool"]["driver"]["rules"].as_array().unwrap();
     assert_eq!(run["tool"]["driver"]["name"], "strait");

@@ -18,24 +18,45 @@ pub struct Baseline {
     pub allowed: BTreeSet<Syscall>,
     /// Calls that it allows with some arguments.
     pub conditional: BTreeSet<Syscall>,
+    /// Calls that x86_64 does not have, and that it allows on the other ABIs of such a machine.
+    pub elsewhere: BTreeSet<Syscall>,
 }
 
 impl Baseline {
-    /// Whether it allows the call, with some arguments at least.
+    /// Whether it allows the call on any ABI, with some arguments at least.
     pub fn allows(&self, call: Syscall) -> bool {
-        self.allowed.contains(&call) || self.conditional.contains(&call)
+        [&self.allowed, &self.conditional, &self.elsewhere].iter().any(|set| set.contains(&call))
     }
 }
 
 /// The default profile of Docker, for x86_64.
 pub fn docker_default() -> Baseline {
     let calls = |names: &str| names.split_whitespace().filter_map(Syscall::from_name).collect();
-    Baseline { source: SOURCE, allowed: calls(ALLOWED), conditional: calls(CONDITIONAL) }
+    Baseline {
+        source: SOURCE,
+        allowed: calls(ALLOWED),
+        conditional: calls(CONDITIONAL),
+        elsewhere: calls(ELSEWHERE),
+    }
 }
 
 /// The file that [`ALLOWED`] and [`CONDITIONAL`] were read from, and its sha256.
 const SOURCE: &str = "moby/profiles seccomp/default.json \
     (sha256 536529b665dd0972…)";
+
+/// Allowed on i386 or x32, and no call of x86_64.
+const ELSEWHERE: &str = "
+    _llseek _newselect chown32 clock_adjtime64 clock_getres_time64 clock_gettime64
+    clock_nanosleep_time64 fadvise64_64 fchown32 fcntl64 fstat64 fstatat64 fstatfs64
+    ftruncate64 futex_time64 getegid32 geteuid32 getgid32 getgroups32 getresgid32
+    getresuid32 getuid32 io_pgetevents_time64 ipc lchown32 lstat64 mmap2
+    mq_timedreceive_time64 mq_timedsend_time64 ppoll_time64 pselect6_time64 recvmmsg_time64
+    rt_sigtimedwait_time64 sched_rr_get_interval_time64 semtimedop_time64 sendfile64
+    setfsgid32 setfsuid32 setgid32 setgroups32 setregid32 setresgid32 setresuid32 setreuid32
+    setuid32 sigprocmask sigreturn socketcall stat64 statfs64 timer_gettime64
+    timer_settime64 timerfd_gettime64 timerfd_settime64 truncate64 ugetrlimit
+    utimensat_time64 waitpid
+";
 
 /// Allowed with some arguments: `clone` without namespaces, `personality` with harmless values,
 /// `socket` of every domain but AF_ALG (38) and AF_VSOCK (40).
@@ -94,6 +115,12 @@ mod tests {
             assert!(call.number(Arch::X86_64).is_some(), "{name} is no call of x86_64");
         }
         let baseline = docker_default();
+        assert_eq!(baseline.elsewhere.len(), ELSEWHERE.split_whitespace().count());
+        for call in &baseline.elsewhere {
+            let is_elsewhere =
+                [Arch::I386, Arch::X32].iter().any(|arch| call.number(*arch).is_some());
+            assert!(is_elsewhere && call.number(Arch::X86_64).is_none(), "{call}");
+        }
         assert!(baseline.allowed.is_disjoint(&baseline.conditional));
     }
 }

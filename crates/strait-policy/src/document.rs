@@ -400,7 +400,10 @@ fn observed_args(node: Option<&Node>) -> Result<BTreeMap<String, Vec<String>>, F
     let entries = node.map_or(Ok(&[][..]), |node| node.map("args"))?;
     let value = |node: &Node| match &node.value {
         // A value without a name is a number, and read as it was written.
-        Value::Number(text) => Ok(text.to_string()),
+        Value::Number(text) if whole_number(text.trim_start_matches('-')).is_some() => {
+            Ok(text.to_string())
+        }
+        Value::Number(_) => Err(node.wrong("args", "a whole number or a text")),
         _ => node.text("args").map(str::to_owned),
     };
     entries
@@ -504,6 +507,7 @@ fn parsed<T: FromStr>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::schema::documents::{BEYOND, accepts};
 
     const EXAMPLE: &str = r#"
 apiVersion: strait.dev/v1alpha1
@@ -658,6 +662,9 @@ spec:
         ] {
             let (found, at) = error(from, to);
             assert!(found.contains(message), "{found:?} does not say {message:?}");
+            let beyond = BEYOND.iter().any(|beyond| found.contains(beyond));
+            let schema = accepts(&EXAMPLE.replacen(from, to, 1));
+            assert_eq!(schema, Some(beyond), "what the schema says where the reader says: {found}");
             assert!(place.is_empty() || at == place, "{found:?} points at {at:?}");
         }
     }
@@ -673,6 +680,7 @@ spec:
         ] {
             let error = Policy::parse(text).unwrap_err().to_string();
             assert!(error.contains(message), "{error}");
+            assert_ne!(accepts(text), Some(true), "{text}");
         }
         let large = "#".repeat(crate::text::MAX_BYTES + 1);
         assert!(matches!(*Policy::parse(&large).unwrap_err().problem, Problem::TooLarge { .. }));

@@ -135,8 +135,8 @@ struct Scope<'a> {
     closings: Vec<(Because, Rule)>,
     /// The ABIs of the policy that it carries; only x86_64 carries two.
     abis: Vec<Arch>,
-    /// The calls that they have, by number: a few numbers have two names.
-    names: BTreeMap<u32, Vec<Syscall>>,
+    /// The calls that they have, in the order of their numbers: a few numbers have two names.
+    names: Vec<(u32, Syscall)>,
     /// For each ABI the greatest number that is not newer than `unknown.after`.
     newest: BTreeMap<Arch, u32>,
 }
@@ -149,30 +149,38 @@ impl<'a> Scope<'a> {
             policy,
             closings: closings(policy),
             abis,
-            names: BTreeMap::new(),
+            names: Vec::new(),
             newest: BTreeMap::new(),
         };
         for &arch in &scope.abis {
-            for call in Syscall::all() {
-                let Some(nr) = call.number(arch) else { continue };
-                scope.names.entry(nr).or_default().push(call);
-            }
+            let numbered = |call: Syscall| Some((call.number(arch)?, call));
+            scope.names.extend(Syscall::all().filter_map(numbered));
             if let Some(unknown) = policy.unknown {
                 scope.newest.insert(arch, arch.last_number(unknown.after));
             }
         }
+        scope.names.sort_by_key(|(nr, _)| *nr);
         scope
+    }
+
+    /// The calls that have a number.
+    fn names(&self, nr: u32) -> &[(u32, Syscall)] {
+        let from = &self.names[self.names.partition_point(|(other, _)| *other < nr)..];
+        &from[..from.iter().take_while(|(other, _)| *other == nr).count()]
     }
 
     /// Ranges of numbers that together are all, and in each of which all numbers get the same.
     fn spans(&self) -> Vec<(u32, u32)> {
-        let mut starts = BTreeSet::from([0, Arch::X32_BIT, NEGATIVE]);
-        for &nr in self.names.keys().chain(self.newest.values()) {
+        let mut starts = vec![0, Arch::X32_BIT, NEGATIVE];
+        let named = self.names.iter().map(|(nr, _)| nr);
+        for &nr in named.chain(self.newest.values()) {
             starts.extend([Some(nr), nr.checked_add(1)].into_iter().flatten());
         }
         for (first, last) in self.policy.rules.iter().flat_map(|rule| rule.numbers.ranges()) {
             starts.extend([Some(first), last.checked_add(1)].into_iter().flatten());
         }
+        starts.sort_unstable();
+        starts.dedup();
         let ends = starts.iter().skip(1).map(|next| next - 1).chain([u32::MAX]);
         starts.iter().copied().zip(ends).collect()
     }
@@ -190,27 +198,39 @@ impl<'a> Scope<'a> {
     /// What a number gets.
     fn chain(&self, nr: u32) -> Result<Chain, LowerError> {
         let mut arms = Vec::new();
-        for Step { when, action, .. } in self.steps(nr)? {
-            match when {
-                Some(when) => arms.push(Arm { when, action }),
-                None => return Ok(Chain { arms, otherwise: action }),
-            }
-        }
-        unreachable!("the last step has no condition")
+        let when = |when, action, _| arms.push(Arm { when, action });
+        let (otherwise, _) = self.decide(nr, when)?;
+        Ok(Chain { arms, otherwise })
     }
 
     /// What a number gets, in the order in which it is tried; the last step, and only that, has no
     /// condition.
     fn steps(&self, nr: u32) -> Result<Vec<Step>, LowerError> {
-        let abi = self.abi(nr);
-        let names = self.names.get(&nr).map_or(&[][..], Vec::as_slice);
         let mut steps = Vec::new();
+        let when = |when, action, because| {
+            steps.push(Step { when: Some(when), action, because });
+        };
+        let (action, because) = self.decide(nr, when)?;
+        steps.push(Step { when: None, action, because });
+        Ok(steps)
+    }
+
+    /// What a number gets if no condition holds; the conditions are handed over in the order in which
+    /// they are tried.
+    fn decide(
+        &self,
+        nr: u32,
+        mut when_holds: impl FnMut(Condition, Action, Because),
+    ) -> Result<(Action, Because), LowerError> {
+        let abi = self.abi(nr);
+        let names = self.names(nr);
         let closings = self.closings.iter().map(|(because, rule)| (*because, rule));
         let rules = self.policy.rules.iter().enumerate();
         let rules = rules.map(|(index, rule)| (Because::Rule(index), rule));
         for (index, (because, rule)) in closings.chain(rules).enumerate() {
             let named = abi.and_then(|arch| {
-                Some((arch, *names.iter().find(|&&call| rule.applies_to(call, arch))?))
+                let mut calls = names.iter().map(|(_, call)| *call);
+                Some((arch, calls.find(|call| rule.applies_to(*call, arch))?))
             });
             let numbered = || {
                 let arch = *self.abis.iter().find(|&&arch| rule.is_for(arch))?;
@@ -225,8 +245,7 @@ impl<'a> Scope<'a> {
                 },
             };
             let Some(when) = &rule.when else {
-                steps.push(Step { when: None, action: rule.action, because });
-                return Ok(steps);
+                return Ok((rule.action, because));
             };
             let condition = match call {
                 Some(call) => when.condition(call, arch),
@@ -238,18 +257,17 @@ impl<'a> Scope<'a> {
                 arch,
                 source,
             })?;
-            steps.push(Step { when: Some(when), action: rule.action, because });
+            when_holds(when, rule.action, because);
         }
-        let (action, because) = self.otherwise(abi, nr, names);
-        steps.push(Step { when: None, action, because });
-        Ok(steps)
+        Ok(self.otherwise(abi, nr, names))
     }
 
     /// What a number gets that no rule decides.
-    fn otherwise(&self, abi: Option<Arch>, nr: u32, names: &[Syscall]) -> (Action, Because) {
+    fn otherwise(&self, abi: Option<Arch>, nr: u32, names: &[(u32, Syscall)]) -> (Action, Because) {
         let Some(arch) = abi else { return (self.policy.foreign, Because::Foreign) };
         let has = |name: &String| {
-            Set::from_name(name).is_some_and(|set| names.iter().any(|&call| set.contains(call)))
+            Set::from_name(name)
+                .is_some_and(|set| names.iter().any(|(_, call)| set.contains(*call)))
         };
         if let Some(index) = self.policy.include.iter().position(has) {
             return (Action::Allow, Because::Include(index));
@@ -258,7 +276,7 @@ impl<'a> Scope<'a> {
         let Some(unknown) = self.policy.unknown else { return default };
         let newer = match names {
             [] => self.newest.get(&arch).is_none_or(|&newest| nr > newest),
-            names => names.iter().all(|&call| is_newer(call, unknown.after)),
+            names => names.iter().all(|(_, call)| is_newer(*call, unknown.after)),
         };
         if newer { (unknown.action, Because::Unknown) } else { default }
     }

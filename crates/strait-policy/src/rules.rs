@@ -109,6 +109,28 @@ impl Table {
         self.join(first);
     }
 
+    /// The same, in which each of these numbers has its own chain: one pass over both.
+    pub(crate) fn with_each(&self, own: impl IntoIterator<Item = (u32, Chain)>) -> Table {
+        let own: BTreeMap<u32, Chain> = own.into_iter().collect();
+        let mut chains = Vec::with_capacity(2 * own.len() + self.spans.len());
+        let mut own = own.into_iter().peekable();
+        for (first, last, chain) in self.spans() {
+            // The first number of the span that has no chain so far, if any is left.
+            let mut next = Some(first);
+            while let Some((nr, own)) = own.next_if(|(nr, _)| *nr <= last) {
+                if let Some(start) = next.filter(|start| *start < nr) {
+                    chains.push((start, chain.clone()));
+                }
+                chains.push((nr, own));
+                next = nr.checked_add(1).filter(|next| *next <= last);
+            }
+            if let Some(start) = next {
+                chains.push((start, chain.clone()));
+            }
+        }
+        Table::from_ascending(chains)
+    }
+
     /// The chain of one number.
     pub fn chain(&self, nr: u32) -> &Chain {
         match self.spans.range(..=nr).next_back() {
@@ -324,6 +346,30 @@ impl Test {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn chains_of_many_numbers_are_what_setting_each_would_give() {
+        let mut base = Table::new(Action::Errno(1));
+        base.set(5, 9, Action::Allow);
+        base.set(u32::MAX, u32::MAX, Action::KillProcess);
+        for numbers in [
+            &[][..],
+            &[0],
+            &[4, 5, 6, 9, 10],
+            &[9, 5],
+            &[u32::MAX],
+            &[0, 1, 7, u32::MAX - 1, u32::MAX],
+        ] {
+            for action in [Action::Log, Action::Allow] {
+                let mut expected = base.clone();
+                for &nr in numbers {
+                    expected.set(nr, nr, action);
+                }
+                let chains = numbers.iter().map(|nr| (*nr, Chain::from(action)));
+                assert_eq!(base.with_each(chains), expected, "{numbers:?}");
+            }
+        }
+    }
 
     #[test]
     fn setting_spans_keeps_the_table_total_and_joined() {

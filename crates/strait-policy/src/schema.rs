@@ -85,7 +85,8 @@ fn spec() -> Value {
             })),
             "architectures": {
                 "description": "The ABIs that the rules are for; a call of any other is foreign.",
-                "type": "array", "minItems": 1, "items": {"$ref": "#/$defs/arch"},
+                "type": "array", "minItems": 1, "uniqueItems": true,
+                "items": {"$ref": "#/$defs/arch"},
             },
             "default": {"$ref": "#/$defs/action"},
             "foreign": {"$ref": "#/$defs/action"},
@@ -121,14 +122,26 @@ fn spec() -> Value {
     )
 }
 
+/// A number within a text.
+const NUMBER: &str = " *(0x[0-9a-fA-F]+|0o[0-7]+|[0-9]+) *";
+
 fn rule() -> Value {
     let mut rule = object(
         &["action"],
         json!({
-            "syscalls": {"type": "array", "minItems": 1, "items": {"$ref": "#/$defs/syscall"}},
-            "numbers": {"type": "array", "minItems": 1, "items": {"type": ["integer", "string"]}},
-            "arch": {"type": "array", "items": {"$ref": "#/$defs/arch"}},
-            "when": text("For which arguments, such as `domain in {AF_UNIX, AF_INET}`."),
+            "syscalls": {
+                "type": "array", "minItems": 1, "uniqueItems": true,
+                "items": {"$ref": "#/$defs/syscall"},
+            },
+            "numbers": {"type": "array", "minItems": 1, "items": {"anyOf": [
+                {"type": "integer", "minimum": 0, "maximum": u32::MAX},
+                {"type": "string", "pattern": format!("^{NUMBER}(-{NUMBER})?$")},
+            ]}},
+            "arch": {"type": "array", "uniqueItems": true, "items": {"$ref": "#/$defs/arch"}},
+            "when": {
+                "description": "For which arguments, such as `domain in {AF_UNIX, AF_INET}`.",
+                "type": "string", "pattern": "[^ ]",
+            },
             "action": {"$ref": "#/$defs/action"},
         }),
     );
@@ -137,7 +150,7 @@ fn rule() -> Value {
 }
 
 fn necessity() -> Value {
-    let arches = json!({"type": "array", "items": {"$ref": "#/$defs/arch"}});
+    let arches = json!({"type": "array", "uniqueItems": true, "items": {"$ref": "#/$defs/arch"}});
     let mut necessity = object(
         &[],
         json!({
@@ -185,6 +198,9 @@ fn text_map() -> Value {
 }
 
 #[cfg(test)]
+pub(crate) mod documents;
+
+#[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
 
@@ -193,7 +209,7 @@ mod tests {
     use crate::text::asked;
 
     /// Every mapping that a policy can have, each once at least.
-    const WHOLE: &str = "
+    pub(super) const WHOLE: &str = "
 apiVersion: strait.dev/v1alpha1
 kind: SyscallPolicy
 metadata: {name: x}

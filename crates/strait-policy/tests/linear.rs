@@ -1,4 +1,4 @@
-//! Reading takes memory in proportion to the input, and refuses by name what would not.
+//! Reading takes memory and instructions in proportion to the input, and refuses by name what would not.
 
 #![allow(clippy::unwrap_used, reason = "these are tests, and their helpers fail with them")]
 
@@ -7,9 +7,10 @@ use std::fmt::Write as _;
 use strait_abi::{Arch, KernelVersion, Syscall};
 use strait_policy::check::{Places, check_document};
 use strait_policy::format::{Format, FormatError, Target};
-use strait_policy::log::strace;
+use strait_policy::log::{Log, strace};
 use strait_policy::{MAX_BYTES, Policy, Query, Recording, When};
 use strait_testkit::allocation::{Counting, allocated};
+use strait_testkit::{effort, skip};
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -163,6 +164,118 @@ const CASES: &[Case] = &[
             strace::import(&trace, Arch::X86_64, "6.18").to_json()
         },
     ),
+    (
+        "systemd: lists",
+        |text| import(Format::Systemd, text),
+        |n| {
+            let line = |i| format!("SystemCallFilter={} call_{i} @sync\n", name(i));
+            format!("[Service]\n{}", repeated(n, line))
+        },
+    ),
+    (
+        "systemd: one line",
+        |text| import(Format::Systemd, text),
+        |n| {
+            format!(
+                "[Service]\nSystemCallFilter=~{}\n",
+                repeated(n, |i| format!("{} \\\n", name(i)))
+            )
+        },
+    ),
+    (
+        "lxc: calls",
+        |text| import(Format::Lxc, text),
+        |n| {
+            let line = |i| format!("{} errno {}\n# x\ncall_{i}\n", name(i % 400), i % 400 + 1);
+            format!("2\nallowlist\n{}", repeated(n, line))
+        },
+    ),
+    (
+        "lxc: conditions",
+        |text| import(Format::Lxc, text),
+        |n| {
+            let line = |i| format!("{} [0,{},SCMP_CMP_EQ]\n", name(i), i / Syscall::all().len());
+            format!("2\nallowlist\n{}", repeated(n, line))
+        },
+    ),
+    (
+        "minijail: rules",
+        |text| import(Format::Minijail, text),
+        |n| {
+            // libminijail takes a call once; so many alternatives are the same work.
+            let or = |i| format!(" || arg1 == {i}");
+            format!("read: arg0 == 1{}\n", repeated(n, or))
+        },
+    ),
+    (
+        "minijail: lines",
+        |text| import(Format::Minijail, text),
+        |n| format!("read: 1\n{}", repeated(n, |i| format!("# {i}\n\n@frequency ./f{i}\n"))),
+    ),
+    (
+        "kafel: policies",
+        |text| import(Format::Kafel, text),
+        |n| {
+            let policy = |i| format!("POLICY p{i} {{ ALLOW {{ read {{ fd == {i} }} }} }}\n");
+            format!("{}USE p0 DEFAULT KILL\n", repeated(n, policy))
+        },
+    ),
+    (
+        "kafel: conditions",
+        |text| import(Format::Kafel, text),
+        |n| {
+            format!(
+                "ALLOW {{ read {{ fd == 1{} }} }} DEFAULT KILL",
+                repeated(n, |i| format!(" || fd == {i}"))
+            )
+        },
+    ),
+    (
+        "bpf: hex",
+        |text| import(Format::Bpf, text),
+        // No program is longer than 4096 instructions.
+        |n| format!("{}06000000000000ff\n", "2000000004000000\n".repeat(n - 1)),
+    ),
+    (
+        "bpf: C",
+        |text| import(Format::Bpf, text),
+        |n| {
+            format!(
+                "struct sock_filter f[] = {{{} {{6, 0, 0, 0}}}};",
+                "{0x20, 0, 0, 4},\n".repeat(n - 1)
+            )
+        },
+    ),
+    (
+        "perf trace",
+        |text| drop(Log::PerfTrace.import(text, Arch::X86_64, "6.18")),
+        |n| {
+            let line = |i| {
+                format!(
+                    "   {i}.001 ( 0.002 ms): cat/{} read(fd: 3, buf: 0x7f, count: {i}) = 3\n",
+                    i % 50
+                )
+            };
+            repeated(n, line)
+        },
+    ),
+    (
+        "audit",
+        |text| drop(Log::Audit.import(text, Arch::X86_64, "6.18")),
+        |n| {
+            let line = |i| {
+                format!(
+                    "type=SECCOMP msg=audit(1700000000.{:03}:{i}): auid=0 uid=0 gid=0 ses=1 pid={} \
+                     comm=\"x\" exe=\"/bin/{}\" sig=0 arch=c000003e syscall={} compat=0 ip=0x0 code=0x7ffc0000\n",
+                    i % 1000,
+                    i % 50,
+                    i % 20,
+                    i % 300
+                )
+            };
+            repeated(n, line)
+        },
+    ),
     ("json: a list", |text| import(Format::Oci, text), |n| format!("[{}1]", "1, ".repeat(n))),
     (
         "json: a text",
@@ -188,6 +301,58 @@ fn four_times_the_input_takes_at_most_four_times_the_memory() {
         // Vectors that double their room are up to twice as large as what is in them.
         let most = first * times * 2;
         assert!(second <= most, "{what}: {first} bytes, then {second}");
+    }
+}
+
+/// The names of the case and of the text that a child reads, for its instructions to be counted.
+const CASE: (&str, &str) = ("STRAIT_LINEAR_CASE", "STRAIT_LINEAR_TEXT");
+
+/// What the next test starts, in a process of its own.
+#[test]
+fn a_case_of_its_own() {
+    let (Ok(case), Ok(text)) = (std::env::var(CASE.0), std::env::var(CASE.1)) else { return };
+    let text = std::fs::read_to_string(text).unwrap();
+    let (_, read, _) = CASES.iter().find(|(what, ..)| *what == case).unwrap();
+    read(&text);
+}
+
+/// How many instructions reading takes; none where that cannot be counted.
+fn instructions(case: &str, text: &str) -> Option<u64> {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), text).unwrap();
+    let output = std::process::Command::new("valgrind")
+        .args(["--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null"])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "a_case_of_its_own", "--test-threads=1"])
+        .env(CASE.0, case)
+        .env(CASE.1, file.path())
+        .output()
+        .ok()?;
+    assert!(output.status.success(), "{case}: {}", String::from_utf8_lossy(&output.stdout));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let (_, count) = said.lines().find_map(|line| line.split_once(" refs:"))?;
+    count.trim().replace(',', "").parse().ok()
+}
+
+#[test]
+fn four_times_the_input_takes_at_most_four_times_the_instructions() {
+    const TEST: &str = "instructions of reading";
+    if effort(1) < 2 {
+        skip(TEST, "counting takes some minutes: STRAIT_EFFORT=2");
+        return;
+    }
+    for &(what, _, text) in CASES {
+        let (small, large) = (text(1_000), text(4_000));
+        let times = u64::try_from(large.len().div_ceil(small.len())).unwrap();
+        let counts = ["", &small, &large].map(|text| instructions(what, text));
+        let [Some(none), Some(first), Some(second)] = counts else {
+            skip(TEST, "valgrind's cachegrind does not count here");
+            return;
+        };
+        let (first, second) = (first.saturating_sub(none), second.saturating_sub(none));
+        println!("{what}: {first} instructions, then {second}");
+        // Sorting and ordered maps take a little more than the input has.
+        assert!(second <= first * times * 5 / 4, "{what}: {first} instructions, then {second}");
     }
 }
 

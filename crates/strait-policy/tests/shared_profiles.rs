@@ -9,6 +9,7 @@ use strait_bpf::{Action, SeccompData};
 use strait_policy::baseline::docker_default;
 use strait_policy::format::{Target, oci};
 use strait_policy::format::{seccompiler, spo};
+use strait_policy::score::{Score, Surface};
 use strait_policy::{Policy, Rules};
 use strait_testkit::skip;
 
@@ -75,6 +76,21 @@ fn the_default_profile_of_docker_is_read_and_written() {
         assert_eq!(baseline.allowed.contains(&call), always, "{call}");
         assert_eq!(baseline.conditional.contains(&call), sometimes, "{call}");
     }
+    for call in Syscall::all().filter(|call| call.number(Arch::X86_64).is_none()) {
+        let passes = |arch: &Arch| {
+            let nr = call.number(*arch)?;
+            Some(rules.table(arch.audit_arch())?.chain(nr).otherwise.lets_pass())
+        };
+        let elsewhere = [Arch::I386, Arch::X32].iter().filter_map(passes).any(|passes| passes);
+        assert_eq!(baseline.elsewhere.contains(&call), elsewhere, "{call}");
+    }
+    // As it comes it opens two more ABIs, and no call that it has itself counts as beyond it.
+    let score = Score::new(&rules).unwrap();
+    let calls = score.parts.iter().filter(|part| matches!(part.what, Surface::Call(..)));
+    let beyond: Vec<String> =
+        calls.filter(|part| part.beyond_default).map(|part| part.what.name()).collect();
+    assert_eq!(beyond, [""; 0]);
+    assert_eq!(format!("{:.1}", score.score()), "130.9");
 }
 
 #[test]

@@ -154,10 +154,7 @@ impl<'a> Filter<'a> {
                 Arch::X32 => table.set(Arch::X32_BIT, u32::MAX, self.default),
                 _ => {}
             }
-            for (nr, chain) in chains {
-                table.set(nr, nr, chain);
-            }
-            rules = rules.with_table(arch.audit_arch(), table);
+            rules = rules.with_table(arch.audit_arch(), table.with_each(chains));
         }
         Ok(rules)
     }

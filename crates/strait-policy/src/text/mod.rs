@@ -403,7 +403,7 @@ impl Node {
         }
     }
 
-    fn wrong(&self, field: &str, expected: &'static str) -> Fault {
+    pub(crate) fn wrong(&self, field: &str, expected: &'static str) -> Fault {
         let field = field.to_owned();
         self.span.fault(Problem::WrongType { field, expected, found: self.kind() })
     }
