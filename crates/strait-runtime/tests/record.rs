@@ -344,8 +344,9 @@ fn an_interrupted_recording_is_whole_up_to_then() {
         let caller = line_with(&mut recorder.output, "x86_64 110 ");
         assert!(recorder.process.wait().unwrap().success());
         let recording = Recording::from_json(&fs::read_to_string(&file).unwrap()).unwrap();
-        let seen = recording.calls().iter().find(|call| call.nr == 110).unwrap();
-        let count = seen.outcomes.count;
+        // A call that was begun just before the signal may be made in the phase that it begins.
+        let seen = recording.calls().iter().filter(|call| call.nr == 110);
+        let count: u64 = seen.map(|call| call.outcomes.count).sum();
         if recording.completeness().is_lossy() {
             // An endless loop may be too fast for audit's queue; then it says so, and is short.
             assert_eq!(engine, Choice::Audit);
