@@ -7,8 +7,11 @@ use serde_json::Value;
 
 /// The schema's text: beside the crate's manifest, which cargo knows.
 fn schema() -> Option<Value> {
+    // Of what other platforms need there may be nothing here.
+    let platform = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
     let output = Command::new(env!("CARGO"))
-        .args(["metadata", "--format-version", "1", "--offline", "--manifest-path"])
+        .args(["metadata", "--format-version", "1", "--offline"])
+        .args(["--filter-platform", &platform, "--manifest-path"])
         .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"))
         .output()
         .ok()?;
