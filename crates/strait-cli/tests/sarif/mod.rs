@@ -19,7 +19,14 @@ fn schema() -> Option<Value> {
     let mut packages = metadata["packages"].as_array()?.iter();
     let package = packages.find(|package| package["name"] == "serde-sarif")?;
     let folder = Path::new(package["manifest_path"].as_str()?).parent()?;
-    serde_json::from_slice(&std::fs::read(folder.join("src/schema.json")).ok()?).ok()
+    let text = std::fs::read(folder.join("src/schema.json")).ok()?;
+    let mut schema: Value = serde_json::from_slice(&text).ok()?;
+    // An expression with a bracket too many, of a field that is not written here.
+    for of in ["run", "toolComponent"] {
+        let language = schema["definitions"][of]["properties"]["language"].as_object_mut();
+        language.and_then(|language| language.remove("pattern"));
+    }
+    Some(schema)
 }
 
 /// Demands that a log is valid.
