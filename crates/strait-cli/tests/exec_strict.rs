@@ -10,6 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
+use strait_testkit::skip;
 use tempfile::TempDir;
 
 const STRAIT: &str = env!("CARGO_BIN_EXE_strait");
@@ -93,6 +94,34 @@ fn a_file_that_was_changed_is_another() {
     let (output, said) = run(&dir, &[], &["sh", "-c", script]);
     assert_eq!(String::from_utf8_lossy(&output.stdout), format!("0\n{KILLED}\n"), "{said}");
     assert!(said.contains("as it is now"), "{said}");
+}
+
+/// A task can ask not to be traced with its parent; what it executed would not be looked at.
+#[test]
+fn no_task_gets_out_of_sight() {
+    let python = "/usr/bin/python3";
+    if !Path::new(python).exists() {
+        return skip("no_task_gets_out_of_sight", "python3 is not installed");
+    }
+    let dir = TempDir::new().unwrap();
+    policy(&dir, &format!("{python}, {}", sha256("/usr/bin/id")));
+    // clone by number and clone3, with CLONE_UNTRACED and SIGCHLD.
+    let script = "\
+import ctypes, os, sys
+call = ctypes.CDLL(None).syscall
+words = (ctypes.c_uint64 * 8)(0x00800000, 0, 0, 0, 17, 0, 0, 0)
+pid = call(56, 0x00800011, 0, 0, 0, 0) if sys.argv[1] == 'clone' else call(435, words, 64)
+if pid == 0:
+    os.execv('/usr/bin/touch', ['touch', 'made'])
+if pid > 0:
+    os.waitpid(pid, 0)
+print('refused' if pid < 0 else 'started')
+";
+    for call in ["clone", "clone3"] {
+        let (output, said) = run(&dir, &[], &[python, "-c", script, call]);
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "refused\n", "{call}: {said}");
+        assert!(!dir.path().join("made").exists(), "{call}");
+    }
 }
 
 #[test]

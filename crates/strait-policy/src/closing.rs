@@ -24,6 +24,11 @@ const EXEC: &[Row] = &[
     (&["execveat"], Some("flags & AT_EMPTY_PATH != 0"), EACCES),
 ];
 
+/// What starts a task that a tracer does not get: it would execute what it likes, and nobody would look.
+/// clone3 has its flags in memory: libc does with clone.
+const STRICT: &[Row] =
+    &[(&["clone"], Some("flags & CLONE_UNTRACED != 0"), EPERM), (&["clone3"], None, ENOSYS)];
+
 /// What looks into other processes, their namespaces and their terminals, and what gives the means to
 /// do so. clone3 has its flags in memory: libc does with clone.
 const OTHER_PROCESSES: &[Row] = &[
@@ -62,9 +67,11 @@ const OTHER_PROCESSES: &[Row] = &[
 /// The rules that stand before those of a policy, and which of its parts asks for them.
 pub(crate) fn closings(policy: &Policy) -> Vec<(Because, Rule)> {
     let exec = policy.exec.is_some().then_some((EXEC, Because::Exec));
+    let strict = policy.exec.as_ref().is_some_and(|exec| exec.strict);
+    let strict = strict.then_some((STRICT, Because::Exec));
     let isolation =
         policy.isolation.other_processes.then_some((OTHER_PROCESSES, Because::Isolation));
-    [exec, isolation]
+    [exec, strict, isolation]
         .into_iter()
         .flatten()
         .flat_map(|(rows, because)| rows.iter().map(move |row| (because, rule(row))))
@@ -84,7 +91,7 @@ mod tests {
 
     #[test]
     fn every_row_is_read_whole() {
-        for row in EXEC.iter().chain(OTHER_PROCESSES) {
+        for row in EXEC.iter().chain(STRICT).chain(OTHER_PROCESSES) {
             let rule = rule(row);
             assert_eq!(rule.syscalls.len(), row.0.len(), "{row:?}");
             assert_eq!(rule.when.is_some(), row.1.is_some(), "{row:?}");
