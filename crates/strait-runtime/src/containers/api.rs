@@ -84,7 +84,8 @@ pub(super) fn containers(engine: Engine, socket: &Path) -> Result<Vec<Reported>,
     Ok(reports)
 }
 
-fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, String> {
+/// What an engine's answer says.
+pub(super) fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, String> {
     serde_json::from_slice(body).map_err(|error| format!("its answer is not understood: {error}"))
 }
 
@@ -125,7 +126,9 @@ fn exchange(path: &Path, what: &str, deadline: Instant) -> std::io::Result<Vec<u
     set_socket_timeout(&socket, Timeout::Send, Some(left(deadline)?))?;
     connect(&socket, &SocketAddrUnix::new(path)?)?;
     let mut stream = UnixStream::from(socket);
-    write!(stream, "GET {what} HTTP/1.0\r\nHost: localhost\r\nUser-Agent: strait\r\n\r\n")?;
+    let request = format!("GET {what} HTTP/1.0\r\nHost: localhost\r\nUser-Agent: strait\r\n\r\n");
+    // In one piece: who answers the first and closes would reset the connection.
+    stream.write_all(request.as_bytes())?;
     let mut answer = Vec::new();
     let mut buffer = [0; 1 << 14];
     loop {

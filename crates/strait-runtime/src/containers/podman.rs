@@ -11,7 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Pid;
 use serde::Deserialize;
 
-use super::api::{LIMIT, PATIENCE};
+use super::api::{LIMIT, PATIENCE, parse};
 use super::{Engine, Reported, State};
 
 #[derive(Deserialize)]
@@ -33,8 +33,7 @@ struct Listed {
 /// Podman's containers.
 pub(super) fn containers() -> Result<Vec<Reported>, String> {
     let text = output(Command::new("podman").args(["ps", "--all", "--format", "json"]))?;
-    let listed: Option<Vec<Listed>> = serde_json::from_slice(&text)
-        .map_err(|error| format!("its answer is not understood: {error}"))?;
+    let listed: Option<Vec<Listed>> = parse(&text)?;
     let report = |one: Listed| {
         let running = matches!(one.state.as_str(), "running" | "paused");
         let pid = Pid::from_raw(one.pid).filter(|pid| running && pid.as_raw_pid() > 0);
