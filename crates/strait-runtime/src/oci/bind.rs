@@ -331,7 +331,11 @@ impl Policies {
 fn read(path: &Path) -> io::Result<Vec<u8>> {
     use std::io::Read;
     let mut bytes = Vec::new();
-    fs::File::open(path)?.take(LIMIT).read_to_end(&mut bytes)?;
+    fs::File::open(path)?.take(LIMIT + 1).read_to_end(&mut bytes)?;
+    // A part of a policy may well be another policy.
+    if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > LIMIT {
+        return Err(io::Error::other(format!("it is larger than {} MiB", LIMIT >> 20)));
+    }
     Ok(bytes)
 }
 
@@ -367,4 +371,25 @@ fn fitted(mut policy: Policy, mode: Mode, runtimes: &[Runtime]) -> Policy {
         policy.architectures = Architectures::new(all).unwrap_or(policy.architectures);
     }
     policy
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_policy_that_is_too_large_is_not_cut() {
+        let folder = tempfile::tempdir().unwrap();
+        let policy = "apiVersion: strait.dev/v1alpha1\nkind: SyscallPolicy\nspec:\n  \
+                      architectures: [x86_64]\n  default: allow\n";
+        let file = fs::File::create(folder.path().join("large.yaml")).unwrap();
+        std::io::Write::write_all(&mut &file, policy.as_bytes()).unwrap();
+        file.set_len(LIMIT + 1).unwrap();
+        let spec = Spec::parse(br#"{"linux": {}}"#).unwrap();
+        let name = "large".parse().unwrap();
+        let policies = Policies::new(folder.path());
+        let profile = policies.profile(&name, Mode::Enforce, &spec, &[Runtime::Runc], None);
+        let Err(BindError::Read { source, .. }) = profile else { panic!("{profile:?}") };
+        assert!(source.to_string().contains("larger than 16 MiB"), "{source}");
+    }
 }

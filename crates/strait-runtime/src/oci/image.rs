@@ -8,6 +8,7 @@ use std::fs;
 use std::path::Path;
 
 use serde_json::Value;
+use strait_policy::policy::FileDigest;
 
 use super::spec::Spec;
 
@@ -115,9 +116,7 @@ impl Image {
 
 /// Whether it is `sha256:` and 64 hexadecimal digits.
 pub(super) fn is_digest(text: &str) -> bool {
-    text.strip_prefix("sha256:").is_some_and(|digits| {
-        digits.len() == 64 && digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
-    })
+    FileDigest::parse(text).is_some()
 }
 
 fn json(file: &Path) -> Option<Value> {
