@@ -2,17 +2,15 @@
 //! from. Needs root, the runtimes and a static busybox.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
-use strait_abi::{Arch, KernelVersion, Syscall};
-use strait_bpf::Action;
+use strait_abi::{Arch, KernelVersion};
 use strait_policy::Policy;
 use strait_policy::format::{Runtime, Target, oci};
-use strait_policy::policy::Rule;
+use strait_testkit::policies::all_but;
 use strait_testkit::skip;
 use tempfile::TempDir;
 
@@ -108,17 +106,6 @@ impl Drop for Container {
         let mut delete = Self::command(self.runtime, self.folder.path());
         let _ = delete.args(["delete", "--force", &self.id]).stderr(Stdio::null()).status();
     }
-}
-
-/// Everything but these calls.
-fn all_but(denied: &[&str]) -> Policy {
-    let mut policy = Policy::new(Arch::X86_64.into(), Action::Errno(1));
-    let calls: BTreeSet<Syscall> = Syscall::all()
-        .filter(|call| call.number(Arch::X86_64).is_some())
-        .filter(|call| !denied.contains(&call.name()))
-        .collect();
-    policy.rules.push(Rule::new(calls, Action::Allow));
-    policy
 }
 
 fn check(name: &'static str, runtime: Runtime) {

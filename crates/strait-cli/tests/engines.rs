@@ -2,7 +2,6 @@
 //! engine is the real one, started for the test.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
@@ -11,12 +10,11 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use serde_json::Value;
-use strait_abi::{Arch, KernelVersion, Syscall};
-use strait_bpf::Action;
+use strait_abi::{Arch, KernelVersion};
 use strait_policy::Policy;
 use strait_policy::format::{Runtime, Target, oci};
-use strait_policy::policy::Rule;
 use strait_testkit::engine::{Engine, Kind, Profile};
+use strait_testkit::policies::all_but;
 use strait_testkit::skip;
 
 /// Podman's default profile, as Debian ships it.
@@ -37,17 +35,6 @@ fn json(output: &Output) -> Value {
 
 fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
-/// Everything but these calls.
-fn all_but(denied: &[&str]) -> Policy {
-    let mut policy = Policy::new(Arch::X86_64.into(), Action::Errno(1));
-    let calls: BTreeSet<Syscall> = Syscall::all()
-        .filter(|call| call.number(Arch::X86_64).is_some())
-        .filter(|call| !denied.contains(&call.name()))
-        .collect();
-    policy.rules.push(Rule::new(calls, Action::Allow));
-    policy
 }
 
 /// A process of the host in a container's mount and pid namespaces, as nsenter(1) makes it.

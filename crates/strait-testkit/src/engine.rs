@@ -419,6 +419,14 @@ impl Drop for Engine {
             let _ = daemon.kill();
             let _ = daemon.wait();
         }
+        // What Podman cleans up when a container has ended it does in the background, and mounts its
+        // storage for that.
+        for _ in 0..200 {
+            if !names_in_use(self.folder.path()) {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
         let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
         let points = mounts.lines().filter_map(|line| line.split(' ').nth(1));
         let ours = points.filter(|point| Path::new(point).starts_with(self.folder.path()));
@@ -439,6 +447,14 @@ fn can_contain() -> Result<(), String> {
         return Err("needs no filter of its own".to_owned());
     }
     Ok(())
+}
+
+/// Whether any process was started with something in this folder among its arguments.
+fn names_in_use(folder: &Path) -> bool {
+    let folder = folder.as_os_str().as_encoded_bytes();
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let mut lines = processes.filter_map(|entry| fs::read(entry.path().join("cmdline")).ok());
+    lines.any(|line| line.windows(folder.len()).any(|part| part == folder))
 }
 
 fn in_path(program: &str) -> bool {

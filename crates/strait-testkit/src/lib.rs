@@ -7,6 +7,7 @@ pub mod engine;
 pub mod fuzz;
 pub mod generate;
 pub mod kernel;
+pub mod policies;
 pub mod rules;
 mod skip;
 pub mod smt;
