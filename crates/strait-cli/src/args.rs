@@ -2,25 +2,29 @@
 
 mod container;
 mod limit;
+mod oci;
+mod values;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::verbs::report::FailOn;
-use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use rustix::process::Pid;
-use strait_abi::{Arch, KernelVersion, Syscall};
+use strait_abi::{Arch, KernelVersion};
 use strait_policy::check::Code;
 use strait_policy::format::{Format, Runtime};
 use strait_policy::recording::Phase;
-use strait_runtime::oci::bind::POLICIES;
-use strait_runtime::oci::recordings::RECORDINGS;
 use strait_runtime::record::Ready;
 
 pub use container::{Containers, Engines};
 pub use limit::Limit;
+pub use oci::{Folders, Install, Installed, OciHook, OciRecorder, OciRuntime, PodmanHook};
+pub use values::{
+    Arguments, Deny, Engine, FindingFormat, Library, ProgramFormat, Subject, TightenEngine,
+};
+use values::{duration, format, named_file, phase, pid, ready, runtime};
 
 /// Give a Linux workload the narrowest system call passage that it can live with.
 ///
@@ -588,95 +592,6 @@ pub struct Attack {
     pub profile: Profile,
 }
 
-/// Where containers find what the administrator has for them.
-#[derive(Debug, Args)]
-pub struct Folders {
-    /// The folder with the policies that containers may name, and the file `bindings`
-    #[arg(long, value_name = "DIR", default_value = POLICIES, value_hint = ValueHint::DirPath)]
-    pub policies: PathBuf,
-    /// The folder that containers may be recorded into
-    #[arg(long, value_name = "DIR", default_value = RECORDINGS, value_hint = ValueHint::DirPath)]
-    pub recordings: PathBuf,
-}
-
-/// `strait oci-runtime`.
-#[derive(Debug, Args)]
-pub struct OciRuntime {
-    /// The real runtime: runc, crun, or a path
-    #[arg(long, value_name = "RUNTIME", default_value = "runc", value_hint = ValueHint::CommandName)]
-    pub runtime: OsString,
-    #[command(flatten)]
-    pub folders: Folders,
-    /// What the engine asks of the runtime
-    #[arg(last = true, value_name = "ARGS")]
-    pub arguments: Vec<OsString>,
-}
-
-/// `strait oci-hook`.
-#[derive(Debug, Args)]
-pub struct OciHook {
-    /// The runtime that policies are bound for (default: each that is known)
-    #[arg(long, value_name = "RUNTIME", value_parser = runtime())]
-    pub runtime: Option<Runtime>,
-    /// Start no container, and say this
-    #[arg(long, value_name = "REASON", hide = true)]
-    pub refuse: Option<String>,
-    #[command(flatten)]
-    pub folders: Folders,
-}
-
-/// `strait oci-recorder`.
-#[derive(Debug, Args)]
-pub struct OciRecorder {
-    /// The container's first process
-    #[arg(long, value_name = "N", value_parser = pid)]
-    pub pid: Pid,
-    /// The container's bundle
-    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
-    pub bundle: PathBuf,
-    /// The folder for recordings
-    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
-    pub recordings: PathBuf,
-    /// The file in it
-    #[arg(long, value_name = "FILE")]
-    pub file: String,
-    /// The runtime that has created the container
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub runtime: Option<PathBuf>,
-}
-
-/// `strait install`.
-#[derive(Debug, Args)]
-pub struct Install {
-    /// What is to know Strait
-    #[command(subcommand)]
-    pub what: Installed,
-}
-
-/// What Strait can be made known to.
-#[derive(Debug, Subcommand)]
-pub enum Installed {
-    /// Write the hook that has Podman and CRI-O record containers with the annotation
-    /// io.strait.record=FILE, and bind those with io.strait.policy=NAME
-    PodmanHook(PodmanHook),
-}
-
-/// `strait install podman-hook`.
-#[derive(Debug, Args)]
-pub struct PodmanHook {
-    /// The folder that the engine reads hooks from
-    #[arg(
-        long, value_name = "DIR", value_hint = ValueHint::DirPath,
-        default_value = "/etc/containers/oci/hooks.d"
-    )]
-    pub hooks_dir: PathBuf,
-    /// Take the hook away again
-    #[arg(long)]
-    pub remove: bool,
-    #[command(flatten)]
-    pub hook: OciHook,
-}
-
 /// `strait completions`.
 #[derive(Debug, Args)]
 pub struct Completions {
@@ -725,190 +640,6 @@ pub struct Profile {
     pub files: Vec<(String, PathBuf)>,
 }
 
-/// Which calls the runtime's libseccomp knows by name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Library {
-    /// Those that the library on this machine knows.
-    Installed,
-    /// Those of this kernel.
-    Kernel(KernelVersion),
-}
-
-impl std::str::FromStr for Library {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "installed" => Ok(Library::Installed),
-            _ => text.parse().map(Library::Kernel).map_err(|error| {
-                format!("{error}, or `installed` for the library on this machine")
-            }),
-        }
-    }
-}
-
-/// Who observes a recording.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Engine {
-    /// The best that this system and its privileges allow
-    Auto,
-    /// eBPF on the kernel's raw tracepoints (needs CAP_BPF and CAP_PERFMON)
-    Ebpf,
-    /// seccomp user notification (needs nothing; commands only; sees no results)
-    Notify,
-    /// ptrace (needs nothing; slow)
-    Ptrace,
-    /// Audit records of every call (needs CAP_AUDIT_READ; commands only; sees no results)
-    Audit,
-}
-
-/// Who observes the runs of `tighten`: those that see what a filter denied.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum TightenEngine {
-    /// The best that this system and its privileges allow
-    Auto,
-    /// eBPF on the kernel's raw tracepoints (needs CAP_BPF and CAP_PERFMON)
-    Ebpf,
-    /// ptrace (needs nothing; slow)
-    Ptrace,
-}
-
-/// The forms that findings can be written in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum FindingFormat {
-    /// With the lines that they are about, for people
-    Text,
-    /// One object each
-    Json,
-    /// SARIF 2.1.0, for code scanning
-    Sarif,
-}
-
-/// From which severity on findings are a failure.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Deny {
-    /// Whatever was found
-    Note,
-    /// Warnings and errors
-    Warning,
-    /// Errors
-    Error,
-}
-
-/// Which arguments a generated policy narrows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Arguments {
-    /// None: each call is allowed with any arguments
-    Off,
-    /// Those that do not differ from run to run: domains, ioctl and prctl commands, namespaces
-    Safe,
-    /// All flags, commands, domains, options and signals: another run may need others
-    All,
-}
-
-/// The forms that a program can be written in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum ProgramFormat {
-    /// The array of `struct sock_filter` that the kernel takes
-    Bpf,
-    /// The same in hexadecimal, an instruction a line
-    Hex,
-    /// The text that a C array initialiser takes
-    C,
-    /// The text that a Rust array takes
-    Rust,
-    /// The instructions as JSON
-    Json,
-    /// libseccomp's pseudo filter code
-    Pfc,
-}
-
-/// What a policy is proved against.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Subject {
-    /// A program file.
-    File(PathBuf),
-    /// What the kernel holds for this process.
-    Pid(Pid),
-}
-
-impl std::str::FromStr for Subject {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.strip_prefix("pid:") {
-            None => Ok(Subject::File(text.into())),
-            Some(number) => pid(number).map(Subject::Pid),
-        }
-    }
-}
-
-/// The formats by name, so that help and completions list them.
-fn format() -> impl TypedValueParser<Value = Format> {
-    PossibleValuesParser::new(Format::ALL.iter().map(|format| format.name()))
-        .try_map(|name| name.parse::<Format>())
-}
-
-/// The runtimes by name.
-fn runtime() -> impl TypedValueParser<Value = Runtime> {
-    PossibleValuesParser::new(Runtime::ALL.iter().map(|runtime| runtime.name()))
-        .try_map(|name| name.parse::<Runtime>())
-}
-
-/// Reads `NAME=PATH`.
-fn named_file(text: &str) -> Result<(String, PathBuf), String> {
-    match text.split_once('=') {
-        Some((name, path)) if !name.is_empty() && !path.is_empty() => {
-            Ok((name.to_owned(), path.into()))
-        }
-        _ => Err(format!("`{text}` is not NAME=PATH")),
-    }
-}
-
-/// Reads the name of a phase.
-fn phase(text: &str) -> Result<Phase, String> {
-    Phase::ALL.iter().copied().find(|phase| phase.name() == text).ok_or_else(|| {
-        let known: Vec<&str> = Phase::ALL.iter().map(|phase| phase.name()).collect();
-        format!("no phase is called `{text}`; there are {}", known.join(", "))
-    })
-}
-
-/// Reads when a workload is ready: names of calls, or a time.
-fn ready(text: &str) -> Result<Ready, String> {
-    if text.starts_with(|c: char| c.is_ascii_digit()) {
-        return duration(text).map(Ready::After);
-    }
-    let call = |name: &str| {
-        Syscall::from_name(name).ok_or_else(|| format!("no system call is called `{name}`"))
-    };
-    text.split(',').map(call).collect::<Result<_, _>>().map(Ready::Calls)
-}
-
-/// Reads a process id, which is greater than 0.
-fn pid(text: &str) -> Result<Pid, String> {
-    let pid = text.parse().ok().filter(|&pid| pid > 0).and_then(Pid::from_raw);
-    pid.ok_or_else(|| format!("`{text}` is no process id"))
-}
-
-/// Reads `500ms`, `90s`, `5m`, `1h`, or a bare number of seconds.
-fn duration(text: &str) -> Result<Duration, String> {
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let scale_ms = match unit {
-        "ms" => 1,
-        "" | "s" => 1_000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        _ => return Err(format!("`{unit}` is no unit of time; write 500ms, 90s, 5m or 1h")),
-    };
-    number
-        .parse::<u64>()
-        .ok()
-        .and_then(|number| number.checked_mul(scale_ms))
-        .map(Duration::from_millis)
-        .ok_or_else(|| "write a time such as 500ms, 90s, 5m or 1h".to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -917,34 +648,5 @@ mod tests {
     #[test]
     fn the_definition_is_sound() {
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn durations_are_read_with_their_units() {
-        assert_eq!(duration("90s"), Ok(Duration::from_secs(90)));
-        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
-        assert_eq!(duration("2"), Ok(Duration::from_secs(2)));
-        assert!(duration("2 weeks").is_err());
-        assert!(duration("s").is_err());
-        assert!(duration("99999999999999999999h").is_err());
-    }
-
-    #[test]
-    fn readiness_is_a_call_or_a_time() {
-        assert_eq!(ready("2s"), Ok(Ready::After(Duration::from_secs(2))));
-        let calls = ["listen", "pause"].map(|name| Syscall::from_name(name).unwrap());
-        assert_eq!(ready("listen,pause"), Ok(Ready::Calls(calls.to_vec())));
-        assert!(ready("listen,nothing").is_err());
-        assert_eq!(phase("start-up"), Ok(Phase::StartUp));
-        assert!(phase("afterlife").unwrap_err().contains("before-filter"));
-    }
-
-    #[test]
-    fn a_subject_is_a_file_or_a_process() {
-        assert_eq!("pid:1".parse(), Ok(Subject::Pid(Pid::INIT)));
-        assert_eq!("x.bpf".parse(), Ok(Subject::File("x.bpf".into())));
-        assert!("pid:x".parse::<Subject>().is_err());
-        assert!("pid:-1".parse::<Subject>().is_err());
-        assert!("pid:0".parse::<Subject>().is_err());
     }
 }
