@@ -113,17 +113,6 @@ impl Arch {
     }
 }
 
-impl Arch {
-    /// The numbers that are calls, as `seccomp_data.nr` shows them, in rising order.
-    pub fn numbers(self) -> impl Iterator<Item = u32> {
-        let private: &[u16] = if self == Arch::Arm { &ARM_PRIVATE_CALLS } else { &[] };
-        let first = if self == Arch::X32 { Arch::X32_BIT } else { 0 };
-        let known = |(nr, &row): (u32, &u16)| (row != NO_CALL).then_some(nr);
-        let shared = (first..).zip(&BY_NUMBER[self as usize]).filter_map(known);
-        shared.chain((ARM_PRIVATE..).zip(private).filter_map(known))
-    }
-}
-
 #[expect(clippy::cast_possible_truncation, reason = "asserted beside it")]
 const COUNT: u16 = {
     assert!(NUMBERS.len() < NO_CALL as usize);
@@ -187,8 +176,6 @@ static ARM_PRIVATE_CALLS: [u16; 8] = {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
 
     fn number(name: &str, arch: Arch) -> Option<u32> {
@@ -213,16 +200,6 @@ mod tests {
         assert!(Syscall::exists_elsewhere("osf_sigstack"));
         assert!(!Syscall::exists_elsewhere("initgroups"));
         assert!(ELSEWHERE.iter().all(|name| Syscall::from_name(name).is_none()));
-    }
-
-    #[test]
-    fn numbers_are_those_of_all_calls() {
-        for arch in Arch::ALL {
-            let numbers: Vec<u32> = arch.numbers().collect();
-            assert!(numbers.is_sorted_by(|a, b| a < b), "{arch}");
-            let all: BTreeSet<u32> = Syscall::all().filter_map(|call| call.number(*arch)).collect();
-            assert_eq!(numbers, all.into_iter().collect::<Vec<_>>(), "{arch}");
-        }
     }
 
     #[test]
