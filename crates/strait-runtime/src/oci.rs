@@ -15,7 +15,7 @@ pub mod spec;
 
 /// Names the policy that a container is confined by: a file of the policy folder, without its ending.
 pub const POLICY: &str = "io.strait.policy";
-/// How the policy that [`POLICY`] names is enforced: `enforce`, `log` or `notify`.
+/// How the policy that [`POLICY`] names is enforced: `enforce` or `log`.
 pub const MODE: &str = "io.strait.mode";
 /// Names the file in the folder for recordings that a container is recorded into.
 pub const RECORD: &str = "io.strait.record";

@@ -30,6 +30,14 @@ impl Runtime {
             Runtime::Crun => "crun",
         }
     }
+
+    /// The set of calls that it needs itself, between loading the filter and the container's exec.
+    pub const fn needs(self) -> &'static str {
+        match self {
+            Runtime::Runc => "set:runtime-runc",
+            Runtime::Crun => "set:runtime-crun",
+        }
+    }
 }
 
 impl fmt::Display for Runtime {

@@ -33,13 +33,11 @@ pub enum Mode {
     Enforce,
     /// They pass, and the kernel logs them.
     Log,
-    /// They get what the policy says from a supervisor, which tells of each.
-    Notify,
 }
 
 /// A text that names no mode.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no mode; there are enforce, log and notify")]
+#[error("`{0}` is no mode of containers: write enforce or log")]
 pub struct UnknownMode(String);
 
 impl FromStr for Mode {
@@ -49,7 +47,6 @@ impl FromStr for Mode {
         match text {
             "enforce" => Ok(Mode::Enforce),
             "log" => Ok(Mode::Log),
-            "notify" => Ok(Mode::Notify),
             _ => Err(UnknownMode(text.to_owned())),
         }
     }
@@ -169,9 +166,6 @@ pub enum BindError {
         /// Another.
         other: PathBuf,
     },
-    /// A policy is not to be had in this mode.
-    #[error("mode notify is not to be had for containers: take enforce or log")]
-    Notify,
     /// The container has a capability that is not known.
     #[error("the container's capabilities")]
     Capability(#[from] UnknownCapability),
@@ -262,9 +256,6 @@ impl Policies {
         runtimes: &[Runtime],
         library: Option<KernelVersion>,
     ) -> Result<Value, BindError> {
-        if mode == Mode::Notify {
-            return Err(BindError::Notify);
-        }
         let path = self.find(name)?;
         let bytes = read(&path).map_err(|source| BindError::Read { path: path.clone(), source })?;
         let failed = |error| BindError::Policy { path: path.clone(), source: Box::new(error) };
@@ -342,7 +333,7 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
 /// The policy with what these runtimes call themselves, in this mode.
 fn fitted(mut policy: Policy, mode: Mode, runtimes: &[Runtime]) -> Policy {
     for runtime in runtimes {
-        let set = format!("set:runtime-{runtime}");
+        let set = runtime.needs().to_owned();
         // `runc 1.1.5`: what it needs has been seen, and is less than what it may need.
         let is_this = |needing: &str| needing.split(' ').next() == Some(runtime.name());
         let seen = policy.necessity.values().flatten().any(

@@ -43,7 +43,7 @@ pub enum Images {
 #[non_exhaustive]
 pub enum BindingsError {
     /// A line is no binding.
-    #[error("line {line}: {wrong}; write IMAGE POLICY [enforce|log|notify] [record]")]
+    #[error("line {line}: {wrong}; write IMAGE POLICY [enforce|log] [record]")]
     Line {
         /// Which.
         line: usize,
@@ -163,7 +163,7 @@ mod tests {
         let digest = format!("sha256:{}", "0".repeat(64));
         let text = format!(
             "# which\n* base log\nregistry/* registry\nregistry/web* web # all\n\
-             registry/web:1 one notify\n{digest} exact\nother - record\nalias one\n"
+             registry/web:1 one log\n{digest} exact\nother - record\nalias one\n"
         );
         let bindings = Bindings::parse(&text).unwrap();
         let chosen = |digests: &[&str], names: &[&str]| {
@@ -174,7 +174,7 @@ mod tests {
         assert_eq!(chosen(&[], &[]), is("base", Mode::Log));
         assert_eq!(chosen(&[], &["registry/db:1"]), is("registry", Mode::Enforce));
         assert_eq!(chosen(&[], &["registry/web:2"]), is("web", Mode::Enforce));
-        assert_eq!(chosen(&[], &["registry/web:1"]), is("one", Mode::Notify));
+        assert_eq!(chosen(&[], &["registry/web:1"]), is("one", Mode::Log));
         assert_eq!(chosen(&[&digest], &["registry/web:1"]), is("exact", Mode::Enforce));
         assert_eq!(chosen(&[], &["other"]), is("-", Mode::Enforce));
         let recorded: Vec<usize> = bindings

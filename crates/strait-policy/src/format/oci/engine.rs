@@ -111,14 +111,6 @@ pub struct ForEngine {
     pub losses: Vec<Difference>,
 }
 
-/// The set of calls that a runtime needs to start a container.
-fn needs(runtime: Runtime) -> &'static str {
-    match runtime {
-        Runtime::Runc => "set:runtime-runc",
-        Runtime::Crun => "set:runtime-crun",
-    }
-}
-
 /// The policy as a profile with which these runtimes start a container.
 ///
 /// # Errors
@@ -130,7 +122,7 @@ pub fn for_runtimes(
 ) -> Result<ForEngine, FormatError> {
     let mut policy = policy.clone();
     for runtime in runtimes {
-        let set = needs(*runtime).to_owned();
+        let set = runtime.needs().to_owned();
         if !policy.include.contains(&set) {
             policy.include.push(set);
         }
