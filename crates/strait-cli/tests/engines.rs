@@ -276,12 +276,15 @@ fn verified(engine: &Engine, tight: i32, policy: &str) {
         };
         members.iter().map(origin).collect()
     };
-    // The exec takes a moment, in which the runtime's own process is there too.
+    // The exec takes a moment, in which the runtime's own process is there too, and the program's may be
+    // listed before it is in the cgroup and judged after.
     let mut held = Value::Null;
     for _ in 0..200 {
         let output = verify(&["--json"]);
         held = json(&output);
-        if output.status.code() == Some(0) && origins(&held).len() == 2 {
+        let found = origins(&held);
+        let is_there = found.len() == 2 && found.iter().any(|(_, origin)| origin == "exec");
+        if output.status.code() == Some(0) && is_there {
             break;
         }
         sleep(Duration::from_millis(50));
