@@ -18,6 +18,7 @@ mod measure;
 mod overhead;
 mod peers;
 mod profiles;
+mod verify;
 mod workload;
 
 use std::collections::BTreeMap;
@@ -56,6 +57,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         [what] if what == "calls" => calls::run(),
         [what] if what == "inspect" => inspect::run(),
         [what] if what == "profiles" => profiles::run(),
+        [what] if what == "verify" => verify::run(),
         [what, folder] if what == "filters" => filters(Some(folder.into())),
         [what] if what == "record" => crate::bench_record::run(),
         [what, policy] if what == "build" => {
@@ -69,7 +71,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         }
         _ => bail!(
             "usage: cargo xtask bench (calls | diff [FOLDER] | filters [FOLDER] | inspect | profiles | \
-             record | tighten)"
+             record | tighten | verify)"
         ),
     }
 }

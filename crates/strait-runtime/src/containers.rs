@@ -14,6 +14,7 @@ mod survey;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::thread::{self, ScopedJoinHandle};
 
 use rustix::process::Pid;
 use serde::Serialize;
@@ -141,20 +142,22 @@ impl fmt::Display for Unreachable {
     }
 }
 
-/// Asks every engine for its containers.
+/// Asks every engine for its containers, all at the same time: one that takes long delays none.
 pub fn find(sources: &Sources) -> Found {
+    let answers: Vec<(&Source, Result<Vec<Reported>, String>)> = thread::scope(|scope| {
+        // Without room for a thread it is asked when its turn comes.
+        let spawn = |source| thread::Builder::new().spawn_scoped(scope, move || ask(source)).ok();
+        let asked: Vec<_> = sources.iter().map(|source| (source, spawn(source))).collect();
+        let answer = |source, thread: Option<ScopedJoinHandle<'_, _>>| match thread {
+            Some(thread) => thread.join().unwrap_or_else(|_| Err("asking it failed".to_owned())),
+            None => ask(source),
+        };
+        asked.into_iter().map(|(source, thread)| (source, answer(source, thread))).collect()
+    });
     let mut reports: Vec<Reported> = Vec::new();
     let mut found = Found::default();
-    for source in sources.iter() {
-        let asked = match (source.engine, &source.place) {
-            (engine @ (Engine::Docker | Engine::Podman), Place::Socket(path)) => {
-                api::containers(engine, path)
-            }
-            (Engine::Podman, Place::Program) => podman::containers(),
-            (engine, Place::Folder(path)) => state::containers(engine, path),
-            (engine, place) => Err(format!("{engine} is not asked at {place}")),
-        };
-        match asked {
+    for (source, answer) in answers {
+        match answer {
             Ok(containers) => reports.extend(containers),
             Err(reason) => found.unreachable.push(Unreachable {
                 engine: source.engine,
@@ -189,6 +192,18 @@ pub fn find(sources: &Sources) -> Found {
         (a.engine, &a.namespace, &a.names, &a.id).cmp(&(b.engine, &b.namespace, &b.names, &b.id))
     });
     found
+}
+
+/// What one engine reports.
+fn ask(source: &Source) -> Result<Vec<Reported>, String> {
+    match (source.engine, &source.place) {
+        (engine @ (Engine::Docker | Engine::Podman), Place::Socket(path)) => {
+            api::containers(engine, path)
+        }
+        (Engine::Podman, Place::Program) => podman::containers(),
+        (engine, Place::Folder(path)) => state::containers(engine, path),
+        (engine, place) => Err(format!("{engine} is not asked at {place}")),
+    }
 }
 
 impl Found {

@@ -31,9 +31,7 @@ pub(super) fn run() -> Result<()> {
     for _ in 0..ROUNDS {
         for ((name, args), times) in commands.iter().zip(&mut times) {
             let program = if *name == "true" { Path::new("true") } else { strait.as_path() };
-            let before = processor_time()?;
-            times.clock.push(time(program, args)?);
-            times.processor += processor_time()?.saturating_sub(before);
+            times.measure(|| time(program, args))?;
         }
     }
     std::fs::remove_file(&policy)?;
@@ -58,15 +56,23 @@ pub(super) fn run() -> Result<()> {
 
 /// How long the runs of one command took.
 #[derive(Default)]
-struct Times {
+pub(super) struct Times {
     clock: Vec<Duration>,
     /// All of them together.
     processor: Duration,
 }
 
 impl Times {
+    /// Adds one run, which says how long it took.
+    pub(super) fn measure(&mut self, run: impl FnOnce() -> Result<Duration>) -> Result<()> {
+        let before = processor_time()?;
+        self.clock.push(run()?);
+        self.processor += processor_time()?.saturating_sub(before);
+        Ok(())
+    }
+
     /// The least and the median on the clock, and the mean on the processors.
-    fn summary(mut self) -> [Duration; 3] {
+    pub(super) fn summary(mut self) -> [Duration; 3] {
         self.clock.sort_unstable();
         let runs = u32::try_from(self.clock.len()).unwrap_or(u32::MAX);
         [self.clock[0], self.clock[self.clock.len() / 2], self.processor / runs]
