@@ -17,6 +17,7 @@ use strait_policy::check::Code;
 use strait_policy::format::{Format, Runtime};
 use strait_policy::recording::Phase;
 use strait_runtime::record::Ready;
+use strait_runtime::scope::Unit;
 
 pub use container::{Containers, Engines};
 pub use limit::Limit;
@@ -477,9 +478,12 @@ pub struct Inspect {
     pub container: Option<String>,
     #[command(flatten)]
     pub engines: Engines,
-    /// The processes of the cgroup in this folder (a unit's, say), and of those below it
+    /// The processes of the cgroup in this folder, and of those below it
     #[arg(long, group = "whom", value_name = "PATH", value_hint = ValueHint::DirPath)]
     pub cgroup: Option<PathBuf>,
+    /// The processes of this unit of systemd, such as nginx or nginx.service
+    #[arg(long, group = "whom", value_name = "NAME")]
+    pub unit: Option<Unit>,
     /// Every process of the machine
     #[arg(long, group = "whom")]
     pub all: bool,
@@ -516,6 +520,9 @@ pub struct Verify {
     /// The processes of the cgroup in this folder, and of those below it
     #[arg(long, group = "whom", value_name = "PATH", value_hint = ValueHint::DirPath)]
     pub cgroup: Option<PathBuf>,
+    /// The processes of this unit of systemd, such as nginx or nginx.service
+    #[arg(long, group = "whom", value_name = "NAME")]
+    pub unit: Option<Unit>,
     /// Go on, and say what changes, until all of them have ended
     #[arg(long)]
     pub watch: bool,

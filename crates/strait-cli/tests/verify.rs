@@ -24,10 +24,13 @@ struct Cgroup(PathBuf);
 
 impl Cgroup {
     fn new(test: &str) -> Option<Cgroup> {
+        Cgroup::called(test, &format!("strait-{test}-{}", std::process::id()))
+    }
+
+    fn called(test: &str, name: &str) -> Option<Cgroup> {
         let parents = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup", "/sys/fs/cgroup/pids"];
-        let name = format!("strait-{test}-{}", std::process::id());
         let made = parents.iter().find_map(|parent| {
-            let path = Path::new(parent).join(&name);
+            let path = Path::new(parent).join(name);
             let fits = Path::new(parent).join("cgroup.procs").exists();
             (fits && fs::create_dir(&path).is_ok()).then_some(path)
         });
@@ -191,4 +194,37 @@ fn whom_to_verify_is_asked_for() {
     assert_eq!(status, Some(2));
     assert!(said.contains("no engine has a container"), "{said}");
     assert_eq!(run(&["--cgroup", "/sys/fs/cgroup/no-such-group"]).0, Some(3));
+}
+
+/// A unit of systemd is told by the name of its cgroup alone, in whichever hierarchy.
+#[test]
+fn a_unit_is_found_by_its_name() {
+    let test = "a_unit_is_found_by_its_name";
+    if !can_inspect(test) {
+        return;
+    }
+    let unit = format!("strait-{}", std::process::id());
+    let Some(cgroup) = Cgroup::called(test, &format!("{unit}.service")) else { return };
+    let none = strait().args(["inspect", "--unit", &unit]).output().unwrap();
+    assert_eq!(none.status.code(), Some(2), "{none:?}");
+    let mut sleep = Ends(Command::new("sleep").arg("1000").spawn().unwrap());
+    let pid = sleep.0.id();
+    cgroup.add(&pid.to_string());
+    for name in [unit.clone(), format!("{unit}.service")] {
+        let output = strait().args(["inspect", "--json", "--unit", &name]).output().unwrap();
+        let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(found["processes"].as_array().unwrap().len(), 1);
+        assert_eq!(found["processes"][0]["pid"], pid);
+    }
+    let dir = tempfile::TempDir::new().unwrap();
+    let policy = dir.path().join("policy.yaml");
+    fs::write(&policy, POLICY).unwrap();
+    let verify =
+        strait().args(["verify", "--unit", &unit, "--policy"]).arg(&policy).output().unwrap();
+    assert_eq!(verify.status.code(), Some(1), "not confined: {verify:?}");
+    let wrong = strait().args(["inspect", "--unit", "ssh.socket"]).output().unwrap();
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&wrong.stderr).contains("write NAME.service"), "{wrong:?}");
+    sleep.0.kill().unwrap();
+    sleep.0.wait().unwrap();
 }

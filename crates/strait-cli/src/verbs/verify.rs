@@ -44,12 +44,13 @@ pub fn run(args: &Verify) -> Result<ExitCode, Failure> {
     if let Some(runtime) = container.and_then(|container| container.runtime) {
         original = original.rendered_by(runtime);
     }
-    let scope = match (&args.pid, &chosen, &args.cgroup) {
+    let scope = match (&args.pid, &chosen, &args.cgroup, &args.unit) {
         (Some(pid), ..) if args.watch => Scope::Tree(*pid),
         (Some(pid), ..) => Scope::Process(*pid),
-        (_, Some(chosen), _) => chosen.scope.clone(),
-        (_, _, Some(folder)) => Scope::Cgroup(folder.clone()),
-        _ => return Err(Failure::bad_input(anyhow!("name a process, a container or a cgroup"))),
+        (_, Some(chosen), ..) => chosen.scope.clone(),
+        (_, _, Some(folder), _) => Scope::Cgroup(folder.clone()),
+        (.., Some(unit)) => Scope::Unit(unit.clone()),
+        _ => return Err(Failure::bad_input(anyhow!("name a process, container, cgroup or unit"))),
     };
     if args.watch {
         return watch(args, scope, &intent, &original);
@@ -131,7 +132,7 @@ fn watch(
 ) -> Result<ExitCode, Failure> {
     let apart = match &scope {
         Scope::Process(pid) | Scope::Tree(pid) => is_apart(*pid),
-        Scope::Cgroup(_) | Scope::Container(_) | Scope::Members(_) => true,
+        Scope::Cgroup(_) | Scope::Unit(_) | Scope::Container(_) | Scope::Members(_) => true,
     };
     let mut watch = Watch::new(scope, intent, (!args.strict && apart).then_some(original));
     let mut worst = None;

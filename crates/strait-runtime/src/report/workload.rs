@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::containers::Container;
 use crate::inspect::{Process, Status};
+use crate::scope::components;
 
 /// What a workload is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -158,12 +159,6 @@ fn process_group(pid: i32) -> Option<i32> {
     let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
     let stat = String::from_utf8_lossy(&stat).into_owned();
     stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(2)?.parse().ok()
-}
-
-/// The components of the paths in `/proc/PID/cgroup`.
-fn components(groups: &str) -> impl Iterator<Item = &str> {
-    let paths = groups.lines().filter_map(|line| line.splitn(3, ':').nth(2));
-    paths.flat_map(|path| path.split('/'))
 }
 
 /// The id of the container that a process is in: engines call its cgroup by it, alone or after their

@@ -79,10 +79,11 @@ fn several(
     chosen: Option<&Chosen>,
 ) -> Result<Machine, Failure> {
     let _progress = Progress::of("reading the filters of every process");
-    let scope = match (chosen, &args.cgroup) {
-        (Some(chosen), _) => chosen.scope.clone(),
-        (_, Some(folder)) => Scope::Cgroup(folder.clone()),
-        (None, None) => return inspector.inspect_all().map_err(Failure::refused),
+    let scope = match (chosen, &args.cgroup, &args.unit) {
+        (Some(chosen), ..) => chosen.scope.clone(),
+        (_, Some(folder), _) => Scope::Cgroup(folder.clone()),
+        (.., Some(unit)) => Scope::Unit(unit.clone()),
+        (None, None, None) => return inspector.inspect_all().map_err(Failure::refused),
     };
     let pids = scope.processes().map_err(Failure::refused)?;
     if pids.is_empty() {
