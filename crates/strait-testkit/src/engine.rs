@@ -161,6 +161,44 @@ impl Engine {
         }
     }
 
+    /// Adds programs of this machine to its image, with the libraries that they are linked to.
+    ///
+    /// # Errors
+    /// If one is not there, or the image cannot be made.
+    pub fn add(&self, programs: &[&str]) -> Result<(), String> {
+        for program in programs {
+            let program = Path::new(program);
+            if !program.is_file() {
+                return Err(format!("{} is not installed", program.display()));
+            }
+            let linked = succeed(Command::new("ldd").arg(program)).unwrap_or_default();
+            let libraries = linked.split_whitespace().filter(|word| word.starts_with('/'));
+            for file in libraries.map(Path::new).chain([program]) {
+                let inside = self.rootfs().join(file.strip_prefix("/").unwrap_or(file));
+                let copied = fs::create_dir_all(inside.parent().unwrap_or(&inside))
+                    .and_then(|()| fs::copy(file, &inside));
+                copied.map_err(|error| format!("{}: {error}", file.display()))?;
+            }
+        }
+        match self.kind {
+            Kind::Containerd => Ok(()),
+            _ => self.import(),
+        }
+    }
+
+    /// What there is of its containers: processes that were started with something of this engine's
+    /// among their arguments, and mounts in its folder. Its daemon is none of these.
+    pub fn remains(&self) -> Vec<String> {
+        let folder = self.folder.path();
+        let mounts = mounts_below(folder).into_iter().map(|point| format!("mount {point}"));
+        // A daemon has started another, maybe.
+        let daemon = self.daemon.as_ref().map(Child::id);
+        let is_daemon =
+            |pid: u32| daemon.is_some() && (Some(pid) == daemon || parent(pid) == daemon);
+        let processes = naming(folder).into_iter().filter(|&(pid, _)| !is_daemon(pid));
+        processes.map(|(pid, line)| format!("process {pid}: {line}")).chain(mounts).collect()
+    }
+
     /// Its client: `docker`, `podman` or `ctr`.
     pub fn client(&self) -> Command {
         let program = match self.kind {
@@ -422,17 +460,14 @@ impl Drop for Engine {
         // What Podman cleans up when a container has ended it does in the background, and mounts its
         // storage for that.
         for _ in 0..200 {
-            if !names_in_use(self.folder.path()) {
+            if naming(self.folder.path()).is_empty() {
                 break;
             }
             std::thread::sleep(Duration::from_millis(50));
         }
-        let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-        let points = mounts.lines().filter_map(|line| line.split(' ').nth(1));
-        let ours = points.filter(|point| Path::new(point).starts_with(self.folder.path()));
         // What was mounted last goes first.
-        for point in ours.collect::<Vec<_>>().into_iter().rev() {
-            let _ = Command::new("umount").args(["--lazy", point]).status();
+        for point in mounts_below(self.folder.path()).into_iter().rev() {
+            let _ = Command::new("umount").args(["--lazy", &point]).status();
         }
     }
 }
@@ -449,12 +484,31 @@ fn can_contain() -> Result<(), String> {
     Ok(())
 }
 
-/// Whether any process was started with something in this folder among its arguments.
-fn names_in_use(folder: &Path) -> bool {
+/// The processes that were started with something in this folder among their arguments.
+fn naming(folder: &Path) -> Vec<(u32, String)> {
     let folder = folder.as_os_str().as_encoded_bytes();
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let mut lines = processes.filter_map(|entry| fs::read(entry.path().join("cmdline")).ok());
-    lines.any(|line| line.windows(folder.len()).any(|part| part == folder))
+    let line = |entry: fs::DirEntry| {
+        let pid = entry.file_name().to_str()?.parse().ok()?;
+        Some((pid, fs::read(entry.path().join("cmdline")).ok()?))
+    };
+    let names = |line: &[u8]| line.windows(folder.len()).any(|part| part == folder);
+    let text = |line: &[u8]| String::from_utf8_lossy(line).replace('\0', " ");
+    let lines = processes.filter_map(line).filter(|(_, line)| names(line));
+    lines.map(|(pid, line)| (pid, text(&line))).collect()
+}
+
+/// The parent of a process.
+fn parent(pid: u32) -> Option<u32> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok()
+}
+
+/// Where something is mounted in this folder, in the order in which that was done.
+fn mounts_below(folder: &Path) -> Vec<String> {
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let points = mounts.lines().filter_map(|line| line.split(' ').nth(1));
+    points.filter(|point| Path::new(point).starts_with(folder)).map(str::to_owned).collect()
 }
 
 fn in_path(program: &str) -> bool {

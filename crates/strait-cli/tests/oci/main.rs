@@ -4,5 +4,7 @@
 
 mod binding;
 mod hook;
+mod recorded;
 mod recording;
 mod setup;
+mod workloads;

@@ -4,86 +4,12 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 use serde_json::Value;
 use strait_testkit::engine::{Engine, IMAGE, Kind, Profile};
 
+use crate::recorded::{calls, is_whole, recorders, recording, start_recorded, wait};
 use crate::setup::{Setup, strait};
-
-/// The processes that record into the folder of this set-up.
-fn recorders(setup: &Setup) -> Vec<u32> {
-    let folder = setup.path("recordings").display().to_string();
-    let processes = fs::read_dir("/proc").unwrap().flatten();
-    let is_one = |pid: &u32| {
-        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        let line = String::from_utf8_lossy(&line).into_owned();
-        line.contains("oci-recorder") && line.contains(&folder)
-    };
-    processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(is_one).collect()
-}
-
-/// Waits until this is so.
-#[track_caller]
-fn wait(what: &str, is_so: impl Fn() -> bool) {
-    for _ in 0..600 {
-        if is_so() {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    panic!("{what}: it does not come to that");
-}
-
-/// The recording in this file, when its recorder has ended.
-#[track_caller]
-fn recording(setup: &Setup, file: &Path) -> Value {
-    wait("the recorder ends with the container", || recorders(setup).is_empty());
-    serde_json::from_slice(&fs::read(file).unwrap_or_else(|error| panic!("{file:?}: {error}")))
-        .unwrap()
-}
-
-/// The names of the calls of a phase and of images with this in their names.
-fn calls<'a>(recording: &'a Value, phase: &str, image: &str) -> BTreeSet<&'a str> {
-    let path = |call: &Value| {
-        let index = usize::try_from(call["image"].as_u64().unwrap()).unwrap();
-        recording["images"][index]["path"].as_str().unwrap().to_owned()
-    };
-    let calls = recording["calls"].as_array().unwrap().iter();
-    calls
-        .filter(|call| call["phase"] == phase && path(call).contains(image))
-        .filter_map(|call| call["name"].as_str())
-        .collect()
-}
-
-/// Has the engine start a container, recorded into `NAME.json`.
-fn start_recorded(
-    setup: &Setup,
-    engine: &Engine,
-    name: &str,
-    profile: Profile<'_>,
-    command: &[&str],
-) -> std::path::PathBuf {
-    let binary = setup.program(engine.kind().runtime());
-    let annotation = format!("io.strait.record={name}.json");
-    let mut options = vec!["--annotation", &annotation];
-    let mut file = setup.path(&format!("recordings/{name}.json"));
-    match engine.kind() {
-        // Its client knows no annotations.
-        Kind::Docker => {
-            options.clear();
-            fs::write(setup.path("policies/bindings"), "* - record\n").unwrap();
-        }
-        Kind::Containerd => options.extend(["--runc-binary", &binary]),
-        Kind::PodmanCrun | Kind::PodmanRunc => {}
-    }
-    engine.run(name, profile, &options, command).unwrap();
-    if engine.kind() == Kind::Docker {
-        file.set_file_name(format!("{}.json", engine.id(name).unwrap()));
-        fs::remove_file(setup.path("policies/bindings")).unwrap();
-    }
-    file
-}
 
 const WORK: [&str; 3] = ["/bin/sh", "-c", "mkdir /tmp/$$; id; sleep 1000"];
 
@@ -111,7 +37,7 @@ fn whole_life(kind: Kind, by_hook: bool) {
     assert_eq!(recorders(&setup).len(), 0);
 
     for (name, profile) in [("default", Profile::Default), ("open", Profile::Unconfined)] {
-        let file = start_recorded(&setup, &engine, name, profile, &WORK);
+        let file = start_recorded(&setup, &engine, name, profile, &[], &WORK);
         assert_eq!(recorders(&setup).len(), 1, "{kind:?}");
         assert!(!file.exists(), "{kind:?}: nothing half-written");
         finish(&engine, name);
@@ -119,10 +45,7 @@ fn whole_life(kind: Kind, by_hook: bool) {
         let told = || format!("{kind:?} {name}: {}", recording["completeness"]);
         assert_eq!(recording["command"][2], WORK[2], "{kind:?}");
         let completeness = &recording["completeness"];
-        let lost: u64 =
-            completeness["lost"].as_object().unwrap().values().filter_map(Value::as_u64).sum();
-        assert_eq!((lost, &completeness["interrupted"]), (0, &false.into()), "{}", told());
-        assert_eq!(completeness["blindSpots"], serde_json::json!([]), "{}", told());
+        is_whole(&recording);
         // Where everything passes, nothing is kept from being seen.
         assert_eq!(completeness["filterActive"], Value::from(name == "default"), "{}", told());
 
@@ -194,7 +117,7 @@ fn a_container_goes_on_without_its_recorder() {
     let setup = Setup::new();
     let Some(engine) = setup.engine(Kind::PodmanRunc, "a recorder is killed") else { return };
     for signal in ["KILL", "TERM"] {
-        let file = start_recorded(&setup, &engine, signal, Profile::Default, &WORK);
+        let file = start_recorded(&setup, &engine, signal, Profile::Default, &[], &WORK);
         let [recorder] = recorders(&setup)[..] else { panic!("{signal}: there is one recorder") };
         engine.exec(signal, &["/bin/true"]).unwrap();
         let killed = Command::new("kill").args(["-s", signal, &recorder.to_string()]).status();
@@ -227,7 +150,7 @@ fn containers_that_start_together_are_recorded_apart() {
             scope.spawn(move || {
                 let name = format!("many-{index}");
                 let work = ["/bin/sh", "-c", if index % 2 == 0 { EVEN } else { ODD }];
-                start_recorded(setup, engine, &name, Profile::Default, &work);
+                start_recorded(setup, engine, &name, Profile::Default, &[], &work);
             });
         }
     });
