@@ -21,6 +21,8 @@ const PACKAGES: &[(&str, &str)] = &[
     ("crun", "/usr/bin/crun"),
     ("curl", "/usr/bin/curl"),
     ("docker.io", "/usr/sbin/dockerd"),
+    ("firefox-esr", "/usr/bin/firefox-esr"),
+    ("flatpak", "/usr/bin/flatpak"),
     ("fzf", "/usr/bin/fzf"),
     ("gcc", "/usr/bin/gcc"),
     ("gcc-multilib", "/usr/lib32/crt1.o"),

@@ -9,6 +9,7 @@
 mod held;
 mod known;
 mod machine;
+mod own_pid;
 mod summary;
 
 use std::collections::{BTreeMap, HashMap};
@@ -30,6 +31,7 @@ pub use held::Held;
 pub use known::{CAPABILITIES, names as capability_names, sha256};
 pub use known::{Known, Registry, decisions_of_profile, digest, docker_capabilities};
 pub use machine::{Machine, Missed, Status, Stops};
+pub use own_pid::digest_without;
 pub use summary::{Calls, Case, Conditional, Summary};
 
 /// How far threads are looked into.
@@ -242,7 +244,8 @@ pub struct Inspector {
     depth: Depth,
     /// How long a thread is given to stop that sleeps where no signal reaches it.
     patience: Duration,
-    decided: HashMap<Vec<Program>, Arc<Stack>>,
+    /// By the programs, and by the process where one of them names it.
+    decided: HashMap<(Vec<Program>, Option<Pid>), Arc<Stack>>,
     listeners: Option<Listeners>,
     registry: Registry,
     /// Whether the profiles that lie on this machine are among what is known.
@@ -313,7 +316,7 @@ impl Inspector {
             if new.is_empty() {
                 break;
             }
-            for thread in self.read(pid, &new, &mut stacks)? {
+            for thread in self.read(pid, first.inner.unwrap_or(pid), &new, &mut stacks)? {
                 threads.insert(thread.tid.as_raw_pid(), thread);
             }
         }
@@ -325,10 +328,12 @@ impl Inspector {
         Ok(Process { pid, inner_pid: inner, started, name, user, status, threads, stacks, alarms })
     }
 
-    /// Reads some threads of a process; those that have gone are left out.
+    /// Reads some threads of a process, which has this id as it sees it; those that have gone are left
+    /// out.
     fn read(
         &mut self,
         pid: Pid,
+        own: Pid,
         threads: &[Pid],
         stacks: &mut Vec<Arc<Stack>>,
     ) -> Result<Vec<Thread>, InspectError> {
@@ -358,7 +363,7 @@ impl Inspector {
                     if self.profiles {
                         self.registry.resolve_for(task.capabilities.bounding);
                     }
-                    Reading::Read { stack: self.stack(filters, stacks), stopped }
+                    Reading::Read { stack: self.stack(filters, own, stacks), stopped }
                 }
                 (_, Some(Err(DumpError::Gone { .. }))) => continue,
                 (_, Some(Err(DumpError::Zombie { .. }))) => Reading::Ended,
@@ -367,9 +372,10 @@ impl Inspector {
                     Reading::NotStopping { waited }
                 }
                 (_, Some(Err(error))) => Reading::Failed { reason: reason(&error) },
-                (Mode::Disabled, None) => {
-                    Reading::Read { stack: self.stack(Vec::new(), stacks), stopped: Duration::ZERO }
-                }
+                (Mode::Disabled, None) => Reading::Read {
+                    stack: self.stack(Vec::new(), own, stacks),
+                    stopped: Duration::ZERO,
+                },
                 (Mode::Strict, None) => Reading::Failed {
                     reason: "strict mode: only read, write, _exit and sigreturn pass".to_owned(),
                 },
@@ -390,12 +396,14 @@ impl Inspector {
     }
 
     /// The index of a stack among those of the process that is inspected.
-    fn stack(&mut self, filters: Vec<Program>, stacks: &mut Vec<Arc<Stack>>) -> usize {
-        let stack = match self.decided.get(&filters) {
+    fn stack(&mut self, filters: Vec<Program>, own: Pid, stacks: &mut Vec<Arc<Stack>>) -> usize {
+        let names_it = filters.iter().any(|program| own_pid::is_named(program, own));
+        let key = (filters, names_it.then_some(own));
+        let stack = match self.decided.get(&key) {
             Some(stack) => Arc::clone(stack),
             None => {
-                let stack = Arc::new(self.decide(&filters));
-                self.decided.insert(filters, Arc::clone(&stack));
+                let stack = Arc::new(self.decide(&key.0, own));
+                self.decided.insert(key, Arc::clone(&stack));
                 stack
             }
         };
@@ -406,9 +414,9 @@ impl Inspector {
         stacks.len() - 1
     }
 
-    fn decide(&mut self, programs: &[Program]) -> Stack {
+    fn decide(&mut self, programs: &[Program], own: Pid) -> Stack {
         let filters: Vec<Filter> =
-            programs.iter().map(|program| Filter::new(program, &self.registry)).collect();
+            programs.iter().map(|program| Filter::new(program, own, &self.registry)).collect();
         let digests: String = filters.iter().map(|filter| filter.sha256.as_str()).collect();
         let decision = Decision::of_stack(programs);
         Stack {
@@ -434,12 +442,15 @@ impl Process {
 }
 
 impl Filter {
-    fn new(program: &Program, registry: &Registry) -> Filter {
+    fn new(program: &Program, own: Pid, registry: &Registry) -> Filter {
         let decision = Decision::of(program).ok().map(|decision| digest(&decision));
+        let find = |digest: &str| registry.find(digest).cloned();
+        let known = decision.as_deref().and_then(find);
+        let known = known.or_else(|| find(&own_pid::digest_without(program, own)?));
         Filter {
             instructions: program.insns().len(),
             sha256: known::sha256(&program.to_bytes()),
-            known: decision.as_deref().and_then(|digest| registry.find(digest)).cloned(),
+            known,
             decision,
             program: Arc::new(program.clone()),
         }

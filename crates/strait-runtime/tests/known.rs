@@ -20,7 +20,8 @@ use strait_abi::{Arch, KernelVersion};
 use strait_bpf::Decision;
 use strait_kernel::task::{CAP_SYS_ADMIN, Mode, Task};
 use strait_runtime::inspect::{
-    CAPABILITIES, Inspector, Registry, Status, decisions_of_profile, docker_capabilities,
+    CAPABILITIES, Inspector, Registry, Status, decisions_of_profile, digest_without,
+    docker_capabilities,
 };
 use strait_testkit::engine::{Engine, Kind, Profile};
 use strait_testkit::{effort, skip};
@@ -158,11 +159,14 @@ fn descendants(pid: u32) -> Vec<Pid> {
     let mut found = Vec::new();
     let mut todo = vec![pid];
     while let Some(pid) = todo.pop() {
-        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
-        for child in children.unwrap_or_default().split_whitespace() {
-            let child: u32 = child.parse().unwrap();
-            found.extend(i32::try_from(child).ok().and_then(Pid::from_raw));
-            todo.push(child);
+        // The children of each thread.
+        for thread in fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
+            let children = fs::read_to_string(thread.path().join("children")).unwrap_or_default();
+            for child in children.split_whitespace() {
+                let child: u32 = child.parse().unwrap();
+                found.extend(i32::try_from(child).ok().and_then(Pid::from_raw));
+                todo.push(child);
+            }
         }
     }
     found
@@ -228,6 +232,183 @@ fn the_sandbox_of_opensshs_pre_auth_process_is_known() {
     }
 }
 
+/// A browser with an empty page, as an ordinary user: Chromium's sandbox is not for root.
+fn browser(program: &str, options: &[&str], home: &Path) -> Server {
+    let nobody = 65534;
+    std::os::unix::fs::chown(home, Some(nobody), Some(nobody)).unwrap();
+    let browser = Command::new("setpriv")
+        .args(["--reuid=65534", "--regid=65534", "--clear-groups", "--pdeathsig", "KILL", program])
+        .args(options)
+        .args(["--headless", "about:blank"])
+        .current_dir(home)
+        .env("HOME", home)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
+    Server(browser.unwrap())
+}
+
+/// A process's words, which browsers make one text of.
+fn command_line(pid: Pid) -> String {
+    let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    String::from_utf8_lossy(&words).replace('\0', " ")
+}
+
+/// The first word of what a program says of its version that looks like one.
+fn version(program: &str, home: &Path) -> String {
+    let output = Command::new(program).arg("--version").env("HOME", home).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text.split_whitespace().find(|word| word.contains('.')).unwrap_or_default().to_owned()
+}
+
+/// An application and its runtime, both of nothing but a static busybox, are installed for a user whose
+/// home is a folder of the test.
+#[test]
+fn the_sandbox_of_flatpaks_applications_is_known() {
+    let test = "the_sandbox_of_flatpaks_applications";
+    if !can_inspect(test) {
+        return;
+    }
+    let (flatpak, busybox) = ("/usr/bin/flatpak", "/bin/busybox");
+    for program in [flatpak, busybox] {
+        if !Path::new(program).exists() {
+            return skip(test, &format!("{program} is not installed"));
+        }
+    }
+    let home = tempfile::tempdir().unwrap();
+    let flatpak = |args: &[&str]| {
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", flatpak]).args(args).current_dir(home.path());
+        for variable in ["HOME", "XDG_DATA_HOME", "XDG_RUNTIME_DIR", "FLATPAK_USER_DIR"] {
+            command.env(variable, home.path().join(variable));
+        }
+        // Nobody's session is asked for anything.
+        command.env_remove("DBUS_SESSION_BUS_ADDRESS").stdin(Stdio::null());
+        command
+    };
+    let arch = env::consts::ARCH;
+    let platform = format!("dev.strait.Platform/{arch}/1");
+    for folder in ["runtime/files", "runtime/usr", "app/files/bin", "app/export", "XDG_RUNTIME_DIR"]
+    {
+        fs::create_dir_all(home.path().join(folder)).unwrap();
+    }
+    for (folder, section, name) in
+        [("runtime", "Runtime", "dev.strait.Platform"), ("app", "Application", "dev.strait.App")]
+    {
+        let metadata = format!("[{section}]\nname={name}\nruntime={platform}\nsdk={platform}\n");
+        fs::write(home.path().join(folder).join("metadata"), metadata).unwrap();
+    }
+    fs::copy(busybox, home.path().join("app/files/bin/sleep")).unwrap();
+    for args in [
+        &["build-export", "--runtime", "--disable-sandbox", "repository", "runtime", "1"][..],
+        &["build-export", "--disable-sandbox", "repository", "app", "1"],
+        &["--user", "remote-add", "--no-gpg-verify", "local", "repository"],
+        &["--user", "install", "--noninteractive", "local", "dev.strait.App//1"],
+    ] {
+        let output = flatpak(args).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    let version = version("/usr/bin/flatpak", home.path());
+    let has_row = fs::read_to_string(FILE).unwrap().contains(&format!("flatpak {version},"));
+    if env::var_os("STRAIT_BLESS").is_none() && !has_row {
+        return skip(test, &format!("flatpak {version} has no row; it is newer, or older"));
+    }
+    let mut rows: Vec<Row> = Vec::new();
+    let options =
+        [("", "no options"), ("--devel", "--devel"), ("--allow=multiarch", "--allow=multiarch")];
+    for (option, detail) in options {
+        let options = Some(option).filter(|option| !option.is_empty());
+        let mut run = flatpak(&["--user", "run"]);
+        run.args(options).args(["--command=sleep", "dev.strait.App//1", "1000"]);
+        let run = Server(run.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+        let mut inspector = Inspector::default();
+        let found = (0..1500).find_map(|_| {
+            thread::sleep(Duration::from_millis(20));
+            let sleeps = |pid: &Pid| command_line(*pid).starts_with("sleep ");
+            let sleeping = descendants(run.0.id()).into_iter().find(sleeps)?;
+            inspector.inspect(sleeping).ok().filter(|process| process.status == Status::Filtered)
+        });
+        let Some(process) = found else {
+            return skip(test, "flatpak starts nothing here: perhaps namespaces are off");
+        };
+        let [filter] = &process.stacks[0].filters[..] else { panic!("{:?}", process.stacks) };
+        rows.push((
+            filter.decision.clone().unwrap(),
+            [
+                "Flatpak's sandbox".to_owned(),
+                format!("flatpak {version}, {}, {detail}", Arch::NATIVE.unwrap()),
+                "read from an application that Debian's flatpak runs".to_owned(),
+            ],
+        ));
+    }
+    hold(test, &rows);
+}
+
+/// Each of Firefox's sandboxes lets a process signal itself alone, and so decides by its process id.
+#[test]
+fn the_sandboxes_of_firefox_are_known() {
+    let test = "the_sandboxes_of_firefox";
+    if !can_inspect(test) {
+        return;
+    }
+    let program = "/usr/bin/firefox-esr";
+    if !Path::new(program).exists() {
+        return skip(test, "firefox-esr is not installed");
+    }
+    let home = tempfile::tempdir().unwrap();
+    let profile = home.path().to_str().unwrap();
+    let browser = browser(program, &["--no-remote", "--profile", profile], home.path());
+    // By the last word of the command line, which Firefox gives to each kind of process.
+    let kinds = [("tab", "content"), ("rdd", "decoder"), ("socket", "network")];
+    let mut found: BTreeMap<&str, BTreeMap<i32, (String, bool)>> = BTreeMap::new();
+    let mut inspector = Inspector::default();
+    for _ in 0..1500 {
+        thread::sleep(Duration::from_millis(20));
+        for pid in descendants(browser.0.id()) {
+            let words = command_line(pid);
+            let word = words.trim().rsplit(' ').next().unwrap_or_default();
+            let Some((kind, _)) = kinds.iter().find(|(kind, _)| *kind == word) else { continue };
+            let known = found.entry(kind).or_default();
+            if known.contains_key(&pid.as_raw_pid()) {
+                continue;
+            }
+            let Ok(process) = inspector.inspect(pid) else { continue };
+            if process.status != Status::Filtered {
+                continue;
+            }
+            let [filter] = &process.stacks[0].filters[..] else { panic!("{:?}", process.stacks) };
+            let digest = digest_without(&filter.program, process.inner_pid.unwrap_or(pid)).unwrap();
+            known.insert(pid.as_raw_pid(), (digest, filter.known.is_some()));
+        }
+        let is_enough = |kind: &str| {
+            let wanted = if kind == "tab" { 2 } else { 1 };
+            found.get(kind).is_some_and(|found| found.len() >= wanted)
+        };
+        if kinds.iter().all(|(kind, _)| is_enough(kind)) {
+            break;
+        }
+    }
+    if found.get("tab").is_none_or(|tabs| tabs.len() < 2) {
+        return skip(test, "no two confined content processes: perhaps the sandbox is off");
+    }
+    let version = version(program, home.path());
+    let mut rows: Vec<Row> = Vec::new();
+    for (kind, name) in kinds {
+        let mut digests = found.get(kind).into_iter().flatten().map(|(_, (digest, _))| digest);
+        let Some(digest) = digests.next() else { continue };
+        assert!(digests.all(|other| other == digest), "{kind}: alike but for their ids: {found:?}");
+        let detail = format!("version {version}, {}, for its own process", Arch::NATIVE.unwrap());
+        let source = format!("read from a {kind} process of Debian's firefox-esr");
+        rows.push((digest.clone(), [format!("Firefox's {name} sandbox"), detail, source]));
+    }
+    let all_known = found.values().flatten().all(|(_, (_, known))| *known);
+    if env::var_os("STRAIT_BLESS").is_none() && !all_known {
+        // Its filters change with its version, and Debian follows those.
+        return skip(test, &format!("Firefox {version} has no row; the browser is newer"));
+    }
+    hold(test, &rows);
+}
+
 #[test]
 fn the_sandbox_of_chromiums_renderers_is_known() {
     let test = "the_sandbox_of_chromiums_renderers";
@@ -241,23 +422,9 @@ fn the_sandbox_of_chromiums_renderers_is_known() {
         return skip(test, "neither chromium-headless-shell nor chromium is installed");
     };
     let home = tempfile::tempdir().unwrap();
-    // Its sandbox is not for root.
-    let nobody = 65534;
-    std::os::unix::fs::chown(home.path(), Some(nobody), Some(nobody)).unwrap();
-    let browser = Command::new("setpriv")
-        .args(["--reuid=65534", "--regid=65534", "--clear-groups", "--pdeathsig", "KILL", program])
-        .args(["--headless", "--no-first-run", "--remote-debugging-port=0", "about:blank"])
-        .current_dir(home.path())
-        .env("HOME", home.path())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let browser = Server(browser);
-    let renderer = |pid: &Pid| {
-        let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        String::from_utf8_lossy(&words).contains("--type=renderer")
-    };
+    let options = ["--no-first-run", "--remote-debugging-port=0"];
+    let browser = browser(program, &options, home.path());
+    let renderer = |pid: &Pid| command_line(*pid).contains("--type=renderer");
     let mut inspector = Inspector::default();
     let found = (0..1500).find_map(|_| {
         thread::sleep(Duration::from_millis(20));
@@ -269,9 +436,7 @@ fn the_sandbox_of_chromiums_renderers_is_known() {
         return skip(test, "no renderer with a filter: perhaps unprivileged namespaces are off");
     };
     let [filter] = &process.stacks[0].filters[..] else { panic!("{:?}", process.stacks) };
-    let version = Command::new(program).arg("--version").env("HOME", home.path()).output();
-    let version = String::from_utf8_lossy(&version.unwrap().stdout).into_owned();
-    let version = version.split_whitespace().find(|word| word.contains('.')).unwrap_or_default();
+    let version = version(program, home.path());
     let row = (
         filter.decision.clone().unwrap(),
         [
