@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Renderer, Snippet};
+use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 use strait_policy::Place;
 use strait_policy::check::{Code, Located, Severity};
 
@@ -10,6 +10,11 @@ use strait_policy::check::{Code, Located, Severity};
 const NAMED: usize = 8;
 /// How many lines of the document one diagnostic shows.
 const LINES: usize = 3;
+/// How many places are marked in them.
+const MARKS: usize = 8;
+/// How many bytes of the document are looked at on either side of a place: many times what a terminal
+/// has room for. A profile may be one long line, with thousands of findings on it.
+const AROUND: usize = 2048;
 
 /// The findings of a document, what matters most first, and what alike are as one.
 pub fn render(name: &str, text: &str, findings: &[Located]) -> String {
@@ -61,11 +66,11 @@ fn diagnostic(renderer: &Renderer, name: &str, text: &str, group: &[&Located]) -
     let mut places: Vec<Place> = group.iter().filter_map(|located| located.place).collect();
     places.sort();
     places.dedup();
-    if let Some(place) = places.first() {
-        report = report.element(snippet(name, text, *place, &places));
-    } else {
-        report = report.element(annotate_snippets::Origin::path(name));
-    }
+    let place = places.first();
+    report = match place {
+        Some(place) => report.element(snippet(name, text, *place, &places)),
+        None => report.element(Origin::path(name)),
+    };
     if !first.cves.is_empty() && group.len() == 1 {
         let holes = format!("holes that were entered by it: {}", first.cves.join(", "));
         report = report.element(Level::NOTE.message(holes));
@@ -73,7 +78,15 @@ fn diagnostic(renderer: &Renderer, name: &str, text: &str, group: &[&Located]) -
     if let (true, Some(help)) = (group.len() == 1 || same_help(group), &first.help) {
         report = report.element(Level::HELP.message(help.clone()));
     }
-    renderer.render(&[report])
+    let rendered = renderer.render(&[report]);
+    // Of a line that is not shown from its beginning, columns were counted from where it is.
+    let Some(place) = place else { return rendered };
+    let shown = text[start_of(text, place.start)..place.start].chars().count() + 1;
+    if shown == place.column {
+        return rendered;
+    }
+    let [from, to] = [shown, place.column].map(|column| format!("{name}:{}:{column}", place.line));
+    rendered.replacen(&from, &to, 1)
 }
 
 fn same_help(group: &[&Located]) -> bool {
@@ -97,27 +110,41 @@ fn listed(group: &[&Located]) -> String {
     format!("{}{more}", names.join(", "))
 }
 
-/// The lines around the first place, with every place on them marked.
+/// The lines around the first place, with the places on them marked.
 fn snippet<'a>(
     name: &'a str,
     text: &'a str,
     first: Place,
     places: &[Place],
 ) -> Snippet<'a, Annotation<'a>> {
-    let start = text[..first.start].rfind('\n').map_or(0, |newline| newline + 1);
-    let end = text[first.start..]
+    let start = start_of(text, first.start);
+    let after = boundary(text, first.start.saturating_add(AROUND));
+    let end = text[first.start..after]
         .match_indices('\n')
         .nth(LINES - 1)
-        .map_or(text.len(), |(at, _)| first.start + at);
+        .map_or(after, |(at, _)| first.start + at);
     let lines = &text[start..end];
-    let marks = places.iter().filter(|place| (start..=end).contains(&place.start)).map(|place| {
+    let shown = places.iter().filter(|place| (start..=end).contains(&place.start));
+    let marks = shown.take(MARKS).map(|place| {
         // Of what goes over several lines the first is marked.
-        let line_end = text[place.start..].find('\n').map_or(text.len(), |at| place.start + at);
-        let to = place.end.clamp(place.start, line_end.min(end));
+        let line_end = text[place.start..end].find('\n').map_or(end, |at| place.start + at);
+        let to = place.end.clamp(place.start, line_end);
         let kind = if place == &first { AnnotationKind::Primary } else { AnnotationKind::Context };
         kind.span(place.start - start..to - start)
     });
     Snippet::source(lines).path(name).line_start(first.line).annotations(marks)
+}
+
+/// Where the line begins that has this byte, or what is looked at of it.
+fn start_of(text: &str, at: usize) -> usize {
+    let before = boundary(text, at.saturating_sub(AROUND));
+    text[before..at].rfind('\n').map_or(before, |newline| before + newline + 1)
+}
+
+/// The last place up to `at` where a character begins, or the end of the text.
+fn boundary(text: &str, at: usize) -> usize {
+    let at = at.min(text.len());
+    (0..=at).rev().find(|at| text.is_char_boundary(*at)).unwrap_or_default()
 }
 
 /// How many findings there are of each severity.

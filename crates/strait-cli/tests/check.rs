@@ -72,6 +72,22 @@ warning[S003]: `arg0` of `socket` is compared as 64 bits, but the kernel takes 3
     assert!(text.contains("p.yaml: 2 warnings, "), "{text}");
 }
 
+/// Profiles are often one line. What is shown is around the place, and the column is the document's.
+#[test]
+fn a_finding_far_into_a_long_line_has_its_column() {
+    let names = "\"read\", ".repeat(2_000);
+    let start = r#"{"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{"names": ["#;
+    let end = r#""reed"], "action": "SCMP_ACT_ALLOW"}]}"#;
+    let dir = files(&[("long.json", &format!("{start}{names}{end}"))]);
+    let text = stdout(&strait(&dir, &["check", "long.json"]));
+    let column = start.len() + names.len() + 1;
+    let wanted = format!(" --> long.json:1:{column}\n  |\n1 | ...");
+    let shown = text.split_once("`reed`").unwrap().1;
+    assert!(shown.contains(&wanted), "{shown}");
+    assert!(shown.contains("^^^^^^"), "{shown}");
+    assert!(text.lines().all(|line| line.chars().count() < 1_000), "a line is cut");
+}
+
 #[test]
 fn the_status_says_whether_anything_denied_was_found() {
     let dir = files(&[

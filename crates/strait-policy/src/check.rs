@@ -6,6 +6,7 @@
 mod code;
 mod danger;
 mod document;
+mod effect;
 mod ledger;
 mod name;
 mod place;

@@ -261,7 +261,8 @@ fn rule(node: &Node, text: &str, architectures: &Architectures) -> Result<Rule, 
 /// The steps in the order that their `after` gives them, whatever the order of the mapping: JSON and
 /// what is stored as JSON keep none.
 fn steps(node: &Node, text: &str, architectures: &Architectures) -> Result<Vec<Step>, Fault> {
-    let mut waiting = Vec::new();
+    let mut read = Vec::new();
+    let mut followers: BTreeMap<Option<&str>, usize> = BTreeMap::new();
     for entry in node.map("steps")? {
         let mut fields = Fields::new(&entry.node, &entry.key)?;
         let after = fields.take("after");
@@ -269,29 +270,30 @@ fn steps(node: &Node, text: &str, architectures: &Architectures) -> Result<Vec<S
         let rules = rules.map(|node| rule(node, text, architectures)).collect::<Result<_, _>>()?;
         fields.finish()?;
         let after = after.map(|node| Ok((node, node.text("after")?))).transpose()?;
-        waiting.push((entry, after, Step { name: entry.key.to_string(), rules }));
+        followers.entry(after.map(|(_, name)| name)).or_insert(read.len());
+        read.push((entry, after, Some(Step { name: entry.key.to_string(), rules })));
     }
     let mut steps: Vec<Step> = Vec::new();
-    while !waiting.is_empty() {
-        let last = steps.last().map(|step| step.name.as_str());
-        let next = waiting.iter().position(|(_, after, _)| after.map(|(_, name)| name) == last);
-        let Some(next) = next else {
-            // What is left hangs on nothing, or on a step that another has come after already.
-            let (entry, after, _) = &waiting[0];
-            let (span, value) = match after {
-                Some((node, name)) => (node.span, (*name).to_owned()),
-                None => (entry.key_span, entry.key.to_string()),
-            };
-            return Err(span.fault(Problem::Invalid {
-                what: "order of steps",
-                value,
-                right:
-                    "steps are a chain: one is without `after`, and each other has `after` with \
-                        the name of the one before it"
-                        .to_owned(),
-            }));
+    let mut last = None;
+    while let Some(next) = followers.remove(&last) {
+        let (entry, _, step) = &mut read[next];
+        last = Some(&*entry.key);
+        steps.extend(step.take());
+    }
+    // What is left hangs on nothing, or on a step that another has come after already.
+    if let Some((entry, after, _)) = read.iter().find(|(.., step)| step.is_some()) {
+        let (span, value) = match after {
+            Some((node, name)) => (node.span, (*name).to_owned()),
+            None => (entry.key_span, entry.key.to_string()),
         };
-        steps.push(waiting.remove(next).2);
+        return Err(span.fault(Problem::Invalid {
+            what: "order of steps",
+            value,
+            right:
+                "steps are a chain: one is without `after`, and each other has `after` with the \
+                    name of the one before it"
+                    .to_owned(),
+        }));
     }
     Ok(steps)
 }

@@ -58,6 +58,24 @@ const CASES: &[Case] = &[
         },
     ),
     (
+        "policy: conditions of one call",
+        |text| import(Format::Strait, text),
+        |n| {
+            let rule =
+                |i| format!("    - {{syscalls: [kill], when: 'arg0 == {i}', action: allow}}\n");
+            policy(&repeated(n, rule), "")
+        },
+    ),
+    (
+        "policy: steps",
+        |text| import(Format::Strait, text),
+        |n| {
+            let step = |i| format!("    s{i}: {{after: s{}, rules: []}}\n", i + 1);
+            let steps = format!("  steps:\n{}    s{n}: {{rules: []}}\n", repeated(n, step));
+            policy("    - {syscalls: [read], action: allow}\n", &steps)
+        },
+    ),
+    (
         "policy: unknown names",
         |text| import(Format::Strait, text),
         |n| {
@@ -103,6 +121,24 @@ const CASES: &[Case] = &[
             format!(
                 "{{\"defaultAction\": \"SCMP_ACT_ERRNO\", \"syscalls\": [{{\"names\": [{names}\"read\"], \
              \"action\": \"SCMP_ACT_ALLOW\"}}]}}"
+            )
+        },
+    ),
+    (
+        "oci: conditions of one call",
+        |text| import(Format::Oci, text),
+        |n| {
+            let args = |i| format!("{{\"index\": 1, \"value\": {i}, \"op\": \"SCMP_CMP_EQ\"}}");
+            let rule = |i| {
+                format!(
+                    "{{\"names\": [\"ioctl\"], \"action\": \"SCMP_ACT_ALLOW\", \"args\": [{}]}}, ",
+                    args(i)
+                )
+            };
+            format!(
+                "{{\"defaultAction\": \"SCMP_ACT_ERRNO\", \"syscalls\": [{}{{\"names\": [\"read\"], \
+                 \"action\": \"SCMP_ACT_ALLOW\"}}]}}",
+                repeated(n, rule)
             )
         },
     ),
@@ -194,7 +230,7 @@ const CASES: &[Case] = &[
         "lxc: conditions",
         |text| import(Format::Lxc, text),
         |n| {
-            let line = |i| format!("{} [0,{},SCMP_CMP_EQ]\n", name(i), i / Syscall::all().len());
+            let line = |i| format!("{} allow [0,{},SCMP_CMP_EQ]\n", name(i % 50), i / 50);
             format!("2\nallowlist\n{}", repeated(n, line))
         },
     ),

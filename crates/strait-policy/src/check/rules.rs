@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use strait_abi::{Arch, Syscall};
 use strait_bpf::Action;
 
+use super::effect::{Applying, Effect, effects};
 use super::{Checker, Code, Finding, Severity, Subject};
 use crate::action_text;
 use crate::policy::Rule;
@@ -13,23 +14,9 @@ use crate::rules::{Arm, Chain, Condition, Test};
 use crate::satisfy::{Claim, satisfy};
 use crate::signature::register;
 
-/// What a rule does for a call on an ABI.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Effect {
-    /// It decides on some calls, and otherwise than without it.
-    Decides,
-    /// It decides, and the answer would be the same without it.
-    Redundant,
-    /// An earlier rule for all arguments, or with the same condition, decides instead.
-    Behind(usize),
-    /// The earlier rules together leave it nothing.
-    Shadowed,
-    /// Its condition never holds.
-    Impossible,
-}
-
 impl Checker<'_> {
     pub(super) fn rules(&mut self) {
+        let mut wider = Wider::new();
         let mut effects: BTreeMap<(usize, Syscall), Vec<Effect>> = BTreeMap::new();
         for arch in self.policy.architectures.iter() {
             for call in Syscall::all().filter(|call| call.number(arch).is_some()) {
@@ -64,7 +51,7 @@ impl Checker<'_> {
                     }
                 }
             }
-            self.condition(index, rule);
+            self.condition(index, rule, &mut wider);
         }
     }
 
@@ -85,13 +72,7 @@ impl Checker<'_> {
             .without_rules
             .chain(call, arch)
             .map_or(self.policy.default, |chain| chain.otherwise);
-        (0..applying.len())
-            .map(|at| {
-                let (before, after) = applying.split_at(at);
-                let (this, after) = after.split_first().expect("the index is below the length");
-                (this.index, this.effect(before, after, fallback))
-            })
-            .collect()
+        effects(&applying, fallback)
     }
 
     fn effect(&mut self, index: usize, call: Syscall, effects: &[Effect]) {
@@ -133,19 +114,25 @@ impl Checker<'_> {
     }
 
     /// What a rule's condition looks at.
-    fn condition(&mut self, index: usize, rule: &Rule) {
+    fn condition(&mut self, index: usize, rule: &Rule, wider: &mut Wider) {
         let Some(when) = &rule.when else { return };
         let names: Vec<String> = when.operands().map(|operand| operand.name.clone()).collect();
         for &call in &rule.syscalls {
             for arch in self.policy.architectures.iter().filter(|&arch| rule.is_for(arch)) {
                 for name in &names {
-                    self.operand(index, call, arch, name);
+                    self.operand(Subject::Call(index, call), (call, arch), name, wider);
                 }
             }
         }
     }
 
-    fn operand(&mut self, index: usize, call: Syscall, arch: Arch, name: &str) {
+    fn operand(
+        &mut self,
+        subject: Subject,
+        (call, arch): (Syscall, Arch),
+        name: &str,
+        wider: &mut Wider,
+    ) {
         let args = call.args(arch).unwrap_or_default();
         let found = match register(name) {
             Some(register) => {
@@ -154,7 +141,6 @@ impl Checker<'_> {
             None => call.arg(arch, name),
         };
         let Some((at, arg)) = found else { return };
-        let subject = Subject::Call(index, call);
         if arg.is_pointer() {
             let message = format!(
                 "`{name}` of `{call}` is an address: what stands there cannot be seen, and another \
@@ -167,69 +153,43 @@ impl Checker<'_> {
             return;
         }
         let Some(chain) = self.view.chain(call, arch) else { return };
-        // The same, of an argument whose other bits are gone.
-        let cut = narrowed(chain, at, taken);
-        let passes = |action: Action| action.lets_pass();
-        let denied = |action: Action| !action.lets_pass();
-        let through = satisfy(&[Claim::Gives(chain, &passes), Claim::Gives(&cut, &denied)]);
-        let what = match through {
-            Ok(Some(args)) => {
-                let with = Query { syscall: call, arch, args: args.map(Some) };
-                let mut taken_as = with.clone();
-                taken_as.args[at] = Some(args[at] & taken);
-                format!("{with} passes, acts as {taken_as}, and that is denied")
-            }
-            _ => "a call that sets another bit is refused though it acts as one that passes"
-                .to_owned(),
-        };
+        let (what, severity) = wider
+            .entry((call, arch, at))
+            .or_insert_with(|| what_passes_wider(chain, (call, arch), at, taken));
         let message = format!(
             "`{name}` of `{call}` is compared as 64 bits, but the kernel takes {bits}: {what}"
         );
         let finding = Finding::new(Code::WiderThanTaken, subject, message)
             .help(format!("write `{}`, which is compared as the kernel takes it", arg.name()));
-        let finding = if cut == *chain { finding.at_most(Severity::Note) } else { finding };
-        self.find(finding);
+        self.find(finding.at_most(*severity));
     }
 }
 
-/// A rule that is for a call.
-struct Applying {
-    index: usize,
-    when: Option<Condition>,
-    action: Action,
-}
+/// What comes of an argument being compared with more bits than the kernel takes, and how bad that is
+/// at most: of all rules for the call together, so it is worked out once.
+type Wider = BTreeMap<(Syscall, Arch, usize), (String, Severity)>;
 
-impl Applying {
-    /// What the rule does between those before and after it.
-    fn effect(&self, before: &[Applying], after: &[Applying], fallback: Action) -> Effect {
-        let covers = |earlier: &&Applying| earlier.when.is_none() || earlier.when == self.when;
-        if let Some(earlier) = before.iter().find(covers) {
-            return Effect::Behind(earlier.index);
+fn what_passes_wider(
+    chain: &Chain,
+    (call, arch): (Syscall, Arch),
+    at: usize,
+    taken: u64,
+) -> (String, Severity) {
+    // The same, of an argument whose other bits are gone.
+    let cut = narrowed(chain, at, taken);
+    let passes = |action: Action| action.lets_pass();
+    let denied = |action: Action| !action.lets_pass();
+    let through = satisfy(&[Claim::Gives(chain, &passes), Claim::Gives(&cut, &denied)]);
+    let what = match through {
+        Ok(Some(args)) => {
+            let with = Query { syscall: call, arch, args: args.map(Some) };
+            let mut taken_as = with.clone();
+            taken_as.args[at] = Some(args[at] & taken);
+            format!("{with} passes, acts as {taken_as}, and that is denied")
         }
-        let mut reached: Vec<Claim<'_>> = self.when.iter().map(Claim::Holds).collect();
-        let never = |claims: &[Claim<'_>]| matches!(satisfy(claims), Ok(None));
-        if never(&reached) {
-            return Effect::Impossible;
-        }
-        reached.extend(before.iter().filter_map(|earlier| earlier.when.as_ref()).map(Claim::Fails));
-        if never(&reached) {
-            return Effect::Shadowed;
-        }
-        // What these calls would get without the rule.
-        let mut rest = Chain::from(fallback);
-        for later in after {
-            match &later.when {
-                Some(when) => rest.arms.push(Arm { when: when.clone(), action: later.action }),
-                None => {
-                    rest.otherwise = later.action;
-                    break;
-                }
-            }
-        }
-        let other = |given: Action| given != self.action;
-        reached.push(Claim::Gives(&rest, &other));
-        if never(&reached) { Effect::Redundant } else { Effect::Decides }
-    }
+        _ => "a call that sets another bit is refused though it acts as one that passes".to_owned(),
+    };
+    (what, if cut == *chain { Severity::Note } else { Severity::Error })
 }
 
 /// The chain as it decides on calls of which argument `at` has no bits but `taken`.

@@ -282,7 +282,7 @@ impl From<Refused> for Why {
     fn from(refused: Refused) -> Why {
         match refused {
             Refused::Conflict => Why::Contradicts,
-            Refused::Damaged => Why::Intricate,
+            Refused::Damaged | Refused::TooLarge => Why::Intricate,
         }
     }
 }

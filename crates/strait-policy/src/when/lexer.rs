@@ -57,6 +57,7 @@ pub(super) fn words(text: &str) -> Result<Vec<Token>, Fault> {
                 '=' => "write `==`",
                 '!' => "write `not`",
                 '*' | '/' | '+' | '^' | '%' => "there is no arithmetic in conditions",
+                '[' | ']' => "write lists as {A, B}",
                 '"' | '\'' => "constants stand without quotes",
                 _ => "a condition is made of arguments, constants and comparisons",
             };

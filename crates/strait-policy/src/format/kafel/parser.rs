@@ -46,7 +46,8 @@ pub(super) fn parse(
         at: 0,
         arch,
         constants: BTreeMap::new(),
-        policies: vec![("@main", Vec::new())],
+        policies: vec![Vec::new()],
+        names: BTreeMap::new(),
         default: None,
     };
     parser.program()?;
@@ -73,8 +74,10 @@ struct Parser<'a> {
     at: usize,
     arch: Arch,
     constants: BTreeMap<&'a str, u64>,
-    /// By name; the first is what stands outside of policies.
-    policies: Vec<(&'a str, Vec<Entry>)>,
+    /// The first is what stands outside of policies.
+    policies: Vec<Vec<Entry>>,
+    /// Which policy is called so.
+    names: BTreeMap<&'a str, usize>,
     default: Option<Action>,
 }
 
@@ -147,16 +150,16 @@ impl<'a> Parser<'a> {
         let name = self.name("the policy's name")?;
         self.sign("{")?;
         let index = self.policies.len();
-        if self.policies.iter().any(|(known, _)| *known == name) {
+        if self.names.contains_key(name) {
             return Err(self.syntax(token, format!("there is a policy `{name}` already")));
         }
         // It has no name that others can use before it ends.
-        self.policies.push(("", Vec::new()));
+        self.policies.push(Vec::new());
         if !self.is_sign("}") {
             self.body(index)?;
         }
         self.sign("}")?;
-        self.policies[index].0 = name;
+        self.names.insert(name, index);
         Ok(())
     }
 
@@ -169,9 +172,8 @@ impl<'a> Parser<'a> {
                     self.next();
                     let token = self.peek();
                     let name = self.name("the name of a policy")?;
-                    let index = self.policies.iter().position(|(known, _)| *known == name);
-                    let Some(index) = index else {
-                        let names = self.policies.iter().map(|(name, _)| *name);
+                    let Some(&index) = self.names.get(name) else {
+                        let names = self.names.keys().copied();
                         return Err(self.unknown(
                             token,
                             "policy above",
@@ -187,7 +189,7 @@ impl<'a> Parser<'a> {
                 }
                 _ => return Err(self.unexpected("`USE` or an action")),
             };
-            self.policies[policy].1.push(entry);
+            self.policies[policy].push(entry);
             if !self.is_sign(",") {
                 return Ok(());
             }
@@ -505,7 +507,7 @@ impl<'a> Parser<'a> {
         let mut used = vec![false; self.policies.len()];
         // Policies use only those above them, so this goes no deeper than there are policies; but
         // that may be deep.
-        let mut stack = vec![self.policies[0].1.iter()];
+        let mut stack = vec![self.policies[0].iter()];
         while let Some(entries) = stack.last_mut() {
             match entries.next() {
                 None => drop(stack.pop()),
@@ -514,7 +516,7 @@ impl<'a> Parser<'a> {
                 }
                 Some(Entry::Use(policy)) => {
                     if !std::mem::replace(&mut used[*policy], true) {
-                        stack.push(self.policies[*policy].1.iter());
+                        stack.push(self.policies[*policy].iter());
                     }
                 }
             }

@@ -181,41 +181,50 @@ impl Program {
     /// What is decided from a call's first block on.
     pub(super) fn decision(&self, call: Target, default: Action) -> Result<Decision, Undecided> {
         let mut builder = Builder::new();
-        let outcome = self.outcome(&mut builder, &mut BTreeMap::new(), call, None, default)?;
-        Ok(builder.build(outcome))
-    }
-
-    fn outcome(
-        &self,
-        builder: &mut Builder,
-        known: &mut BTreeMap<(BlockId, Option<Register>), Outcome>,
-        target: Target,
-        left: Option<Register>,
-        default: Action,
-    ) -> Result<Outcome, Undecided> {
-        let id = match target {
-            Target::Default => return Ok(builder.action(default)),
-            Target::Action(action) => return Ok(builder.action(action)),
-            Target::Block(id) => id,
-        };
-        if let Some(&outcome) = known.get(&(id, left)) {
-            return Ok(outcome);
+        let mut known: BTreeMap<(BlockId, Option<Register>), Outcome> = BTreeMap::new();
+        // Not by recursion: there may be thousands of blocks in a row.
+        let mut todo: Vec<(BlockId, Option<Register>)> = Vec::new();
+        if let Target::Block(id) = call {
+            todo.push((id, None));
         }
-        let block = &self.blocks[id];
-        let register = block.register_after(left);
-        let cmp = match block.op {
-            WordOp::Eq | WordOp::MaskedEq => Cmp::Eq,
-            WordOp::Gt => Cmp::Gt,
-            WordOp::Ge => Cmp::Ge,
+        while let Some(&(id, left)) = todo.last() {
+            if known.contains_key(&(id, left)) {
+                todo.pop();
+                continue;
+            }
+            let block = &self.blocks[id];
+            let register = block.register_after(left);
+            let mut decided = |target| match target {
+                Target::Default => Ok(builder.action(default)),
+                Target::Action(action) => Ok(builder.action(action)),
+                Target::Block(id) => {
+                    let next = (id, Some(register));
+                    known.get(&next).copied().ok_or(next)
+                }
+            };
+            let (holds, fails) = match (decided(block.holds), decided(block.fails)) {
+                (Ok(holds), Ok(fails)) => (holds, fails),
+                (holds, fails) => {
+                    todo.extend([holds, fails].into_iter().filter_map(Result::err));
+                    continue;
+                }
+            };
+            let cmp = match block.op {
+                WordOp::Eq | WordOp::MaskedEq => Cmp::Eq,
+                WordOp::Gt => Cmp::Gt,
+                WordOp::Ge => Cmp::Ge,
+            };
+            let field = Field::Arg(register.word.arg);
+            let (mask, value) = (register.word.of(register.mask), register.word.of(block.datum));
+            let when = builder.masked(field, mask, cmp, value)?;
+            known.insert((id, left), builder.select(when, holds, fails)?);
+        }
+        let outcome = match call {
+            Target::Default => builder.action(default),
+            Target::Action(action) => builder.action(action),
+            Target::Block(id) => known[&(id, None)],
         };
-        let field = Field::Arg(register.word.arg);
-        let (mask, value) = (register.word.of(register.mask), register.word.of(block.datum));
-        let when = builder.masked(field, mask, cmp, value)?;
-        let holds = self.outcome(builder, known, block.holds, Some(register), default)?;
-        let fails = self.outcome(builder, known, block.fails, Some(register), default)?;
-        let outcome = builder.select(when, holds, fails)?;
-        known.insert((id, left), outcome);
-        Ok(outcome)
+        Ok(builder.build(outcome))
     }
 
     /// The same as a chain with an arm for each way through the blocks; none if these are too many.

@@ -36,7 +36,13 @@ pub(super) enum Refused {
     Conflict,
     /// The library's own lists would be damaged, and what it does then cannot be known.
     Damaged,
+    /// No program has room for what stands there already.
+    TooLarge,
 }
+
+/// How many nodes a tree may have: each takes an instruction at least (`BPF_MAXINSNS`). The time that
+/// a rule takes to be merged grows with them.
+const MAX_NODES: usize = 4096;
 
 /// `arg & mask OP datum`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,6 +130,9 @@ impl Tree {
     ) -> Result<(), Refused> {
         if self.always.is_some() {
             return Ok(());
+        }
+        if self.count > MAX_NODES {
+            return Err(Refused::TooLarge);
         }
         let (path, count) = self.path(action, comparisons, width);
         let Some(path) = path else {
