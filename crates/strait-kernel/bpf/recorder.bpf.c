@@ -351,27 +351,37 @@ INLINE u32 follow_task(struct task_struct *task, u32 image, u32 workload)
 // Where a task is that has none of what it would be followed for.
 enum { NO_WORKLOAD = 0xffffffff };
 
-// The workload whose namespaces the current task is in.
-NOINLINE u32 by_namespaces(struct task_struct *task)
+// The pid namespace that a task is in, by the number of its innermost id; 0: it has none any more.
+NOINLINE u32 pid_namespace_of(struct task_struct *task)
 {
-	struct nsproxy *proxy;
-	struct mnt_namespace *mnt_ns;
-	struct net *net_ns;
-	struct pid *pid;
-	struct pid_namespace *pid_ns;
-	u32 level, in_pid, in_mnt, in_net;
-	if (!task || READ(proxy, &task->nsproxy) || !proxy || READ(mnt_ns, &proxy->mnt_ns) ||
-	    READ(in_mnt, &mnt_ns->ns.inum) || READ(net_ns, &proxy->net_ns) ||
-	    READ(in_net, &net_ns->ns.inum) || READ(pid, &task->thread_pid) ||
-	    READ(level, &pid->level))
+	struct pid_namespace *ns;
+	u32 inum = 0;
+	struct pid *pid = task->thread_pid;
+	if (!pid)
+		return 0;
+	struct upid *upid = (void *)&pid->numbers + pid->level * sizeof(struct upid);
+	if (READ(ns, &upid->ns) || READ(inum, &ns->ns.inum))
+		return 0;
+	return inum;
+}
+
+// The workload whose namespaces the current task is in. This is asked at each call of whoever is not
+// followed, on the whole machine: what takes a helper call comes last.
+NOINLINE u32 by_namespaces(void)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct nsproxy *proxy = task->nsproxy;
+	// A task that ends has given them up.
+	if (!proxy)
 		return NO_WORKLOAD;
-	struct upid *upid = (void *)&pid->numbers + level * sizeof(struct upid);
-	if (READ(pid_ns, &upid->ns) || READ(in_pid, &pid_ns->ns.inum))
-		return NO_WORKLOAD;
+	u32 in_mnt = proxy->mnt_ns->ns.inum, in_net = proxy->net_ns->ns.inum, in_pid = 0;
 	for (u32 i = 0; i < WORKLOADS && i < namespace_count; i++) {
 		const volatile struct namespaces *of = &namespaces[i];
-		if ((!of->pid || of->pid == in_pid) && (!of->mnt || of->mnt == in_mnt) &&
-		    (!of->net || of->net == in_net))
+		if ((of->mnt && of->mnt != in_mnt) || (of->net && of->net != in_net))
+			continue;
+		if (of->pid && !in_pid)
+			in_pid = pid_namespace_of(task);
+		if (!of->pid || of->pid == in_pid)
 			return i;
 	}
 	return NO_WORKLOAD;
@@ -407,7 +417,7 @@ APART u32 adopt(void)
 	if (cgroup_count)
 		workload = by_cgroup();
 	if (namespace_count && workload == NO_WORKLOAD)
-		workload = by_namespaces(task);
+		workload = by_namespaces();
 	struct workload *of = bpf_map_lookup_elem(&workloads, &workload);
 	if (!of)
 		return 0;
@@ -616,6 +626,10 @@ int sched_process_exec(u64 *ctx)
 			mark_row(row_of(task, is_compat(current)), ROW_EXECED);
 			task->lineage += LINEAGE_INNER - LINEAGE_FILTERED;
 			task->root = 1;
+		} else if (task->lineage == LINEAGE_OUTSIDE && namespace_count && !cgroup_count) {
+			// It has entered the namespaces to run this there.
+			mark_row(row_of(task, is_compat(current)), ROW_EXECED);
+			task->lineage += LINEAGE_INNER;
 		}
 	}
 	task->epoch = 0;

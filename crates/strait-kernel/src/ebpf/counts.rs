@@ -258,17 +258,19 @@ impl Recorder {
         let marks =
             Array::<_, u32>::try_from(self.map("row_marks")).map_err(map_error("row_marks"))?;
         let mut execed = BTreeSet::new();
-        for (&number, key) in &keys {
-            let lineage = key.lineage & !LINEAGE_OUTSIDE;
-            let marks = marks.get(&number, 0).map_err(map_error("row_marks"))?;
-            if lineage == LINEAGE_FILTERED && marks & ROW_EXECED != 0 {
+        for &number in keys.keys() {
+            if marks.get(&number, 0).map_err(map_error("row_marks"))? & ROW_EXECED != 0 {
                 execed.insert(number);
             }
         }
-        let exec_under_filter = |outside: u8| {
-            execed.iter().any(|number| keys[number].lineage & LINEAGE_OUTSIDE == outside)
-        };
-        let (within, outside) = (exec_under_filter(0), exec_under_filter(LINEAGE_OUTSIDE));
+        let exec_under_filter =
+            execed.iter().any(|number| keys[number].lineage == LINEAGE_FILTERED);
+        // Programs that have come in from outside to run another.
+        let entering: BTreeSet<u32> = execed
+            .iter()
+            .filter(|number| keys[number].lineage & LINEAGE_OUTSIDE != 0)
+            .map(|number| keys[number].image)
+            .collect();
         let row = |(&number, key): (&u32, &RowKey)| {
             let life = match key.phase {
                 PHASE_START_UP => Phase::StartUp,
@@ -276,10 +278,12 @@ impl Recorder {
                 _ => Phase::Shutdown,
             };
             let phase = match (key.lineage & !LINEAGE_OUTSIDE, key.lineage & LINEAGE_OUTSIDE) {
-                (LINEAGE_WORKLOAD, 0) if within => Phase::BeforeFilter,
+                (LINEAGE_WORKLOAD, 0) if exec_under_filter => Phase::BeforeFilter,
                 (LINEAGE_FILTERED, 0) if execed.contains(&number) => Phase::Runtime,
                 (_, 0) => life,
-                (LINEAGE_WORKLOAD, _) if outside => Phase::BeforeFilter,
+                (LINEAGE_WORKLOAD, LINEAGE_OUTSIDE) if entering.contains(&key.image) => {
+                    Phase::BeforeFilter
+                }
                 _ => Phase::Outside,
             };
             (number, Row { image: key.image, phase: Some(phase), compat: key.compat != 0 })
