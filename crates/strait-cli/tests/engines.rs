@@ -2,6 +2,7 @@
 //! engine is the real one, started for the test.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
@@ -235,11 +236,12 @@ fn default_profiles(kind: Kind, engine: &Engine) {
             Kind::PodmanCrun | Kind::PodmanRunc => verify(name, podmans),
             // It is built in: what the engine makes of it stands in the bundle.
             Kind::Docker | Kind::Containerd => {
-                let state = match kind {
-                    Kind::Docker => "exec/containerd/daemon/io.containerd.runtime.v2.task/moby",
-                    _ => "state/io.containerd.runtime.v2.task/default",
+                let (state, namespace) = match kind {
+                    Kind::Docker => ("exec/containerd/daemon", "moby".to_owned()),
+                    _ => ("state", engine.namespace()),
                 };
-                let bundle = engine.folder().join(state).join(engine.id(name).unwrap());
+                let tasks = engine.folder().join(state).join("io.containerd.runtime.v2.task");
+                let bundle = tasks.join(namespace).join(engine.id(name).unwrap());
                 let config = fs::read(bundle.join("config.json")).unwrap();
                 let config: Value = serde_json::from_slice(&config).unwrap();
                 let file = engine.folder().join("resolved.json");
@@ -331,26 +333,49 @@ fn restarted(engine: &Engine, before: i32) {
     assert_eq!(found["processes"].as_array().unwrap().len(), 1);
 }
 
-/// What is called in a container while it is recorded is in the recording, an exec's calls too.
-fn recorded(engine: &Engine) {
-    let file = engine.folder().join("recording.json");
+const EXECED: &str =
+    "mkdir -p /tmp/made; echo one > /tmp/made/two; cat /tmp/made/two; rm -r /tmp/made";
+
+/// The recording of this container while there are execs into it.
+fn recording_of_execs(engine: &Engine, name: &str, file: &Path) -> Value {
     let record = Command::new(env!("CARGO_BIN_EXE_strait"))
         .envs(engine.environment())
-        .args(["record", "--container", "web", "--output"])
-        .arg(&file)
+        .args(["record", "--container", name, "--output"])
+        .arg(file)
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let script = "mkdir -p /tmp/made; echo one > /tmp/made/two; cat /tmp/made/two; rm -r /tmp/made";
     // The recording begins some time from now: what it is to have is repeated.
     for _ in 0..8 {
-        engine.exec("web", &["/bin/sh", "-c", script]).unwrap();
+        engine.exec(name, &["/bin/sh", "-c", EXECED]).unwrap();
         sleep(Duration::from_millis(100));
     }
     Command::new("kill").args(["-INT", &record.id().to_string()]).status().unwrap();
     let output = record.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
-    let recording: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    serde_json::from_slice(&fs::read(file).unwrap()).unwrap()
+}
+
+/// What is called in a container while it is recorded is in the recording, an exec's calls too.
+fn recorded(engine: &Engine) {
+    // Where no filter is loaded the runtime's own are told apart by its exec.
+    let file = engine.folder().join("recording.json");
+    let open = recording_of_execs(engine, "bare", &file);
+    let of = |phase: &str| -> BTreeSet<String> {
+        let calls = open["calls"].as_array().unwrap().iter();
+        let calls = calls.filter(|call| call["phase"] == phase);
+        let path = |call: &Value| {
+            let image = usize::try_from(call["image"].as_u64().unwrap()).unwrap();
+            open["images"][image]["path"].as_str().unwrap().to_owned()
+        };
+        calls.map(path).collect()
+    };
+    assert_eq!(of("outside"), BTreeSet::from(["/bin/busybox".to_owned()]), "{open:#}");
+    let before = of("before-filter");
+    let is_runtime = |path: &String| path.contains(engine.kind().runtime());
+    assert!(!before.is_empty() && before.iter().all(is_runtime), "{before:?}");
+
+    let recording = recording_of_execs(engine, "web", &file);
     let text = recording.to_string();
     assert!(text.contains("\"mkdir\""), "{recording:#}");
 
@@ -365,7 +390,7 @@ fn recorded(engine: &Engine) {
     let args = ["generate", file.to_str().unwrap(), "--for", engine.kind().name(), "-o"];
     let output = strait(&[engine], &[&args[..], &[profile.to_str().unwrap()]].concat());
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
-    let script = ["/bin/sh", "-c", script];
+    let script = ["/bin/sh", "-c", EXECED];
     let output =
         engine.run_command("again", Profile::File(&profile), &["--rm"], &script).output().unwrap();
     let told = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -404,13 +429,14 @@ fn a_name_that_two_engines_have_is_an_error_that_names_both() {
         |name: &str| strait(&[&containerd, &podman], &["inspect", "--json", "--container", name]);
     let both = inspect("twice");
     assert_eq!(both.status.code(), Some(2));
-    let choices = "podman:twice, containerd:default/twice";
-    assert!(said(&both).contains(choices), "{}", said(&both));
+    let inner = format!("{}/twice", containerd.namespace());
+    let choices = format!("podman:twice, containerd:{inner}");
+    assert!(said(&both).contains(&choices), "{}", said(&both));
     for (name, pid) in [
         ("podman:twice", other),
         ("containerd:twice", one),
-        ("containerd:default/twice", one),
-        ("default/twice", one),
+        (&format!("containerd:{inner}"), one),
+        (&inner, one),
     ] {
         assert_eq!(json(&inspect(name))["container"]["pid"], pid, "{name}");
     }

@@ -275,7 +275,7 @@ impl Recording {
         digest.iter().fold("sha256:".to_owned(), |text, byte| format!("{text}{byte:02x}"))
     }
 
-    /// The name that a person gave it.
+    /// Its name; that of a container from its start is the container's id.
     pub fn name(&self) -> Option<&str> {
         self.0.name.as_deref()
     }

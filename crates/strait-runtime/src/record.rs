@@ -222,7 +222,7 @@ pub struct Running {
     observer: Observer,
     engine: Engine,
     command: Vec<String>,
-    runtime: Option<String>,
+    container: document::Container,
     pid: Option<Pid>,
     verified: Option<Verified>,
     signal: Arc<OnceLock<Signal>>,
@@ -255,7 +255,7 @@ impl Recorder {
     /// # Errors
     /// As there.
     pub fn wait(&mut self, running: Running) -> Result<Recording, RecordError> {
-        let Running { observer, engine, command, runtime, signal, .. } = running;
+        let Running { observer, engine, command, container, signal, .. } = running;
         let counted = match observer {
             Observer::Ebpf(observer) => {
                 let (counted, loaded) = observer.wait_and_keep()?;
@@ -267,7 +267,7 @@ impl Recorder {
             Observer::Audit(observer) => observer.wait()?,
         };
         self.interrupted_by = signal.get().copied();
-        Ok(document::recording(engine, command, runtime.as_deref(), counted))
+        Ok(document::recording(engine, command, &container, counted))
     }
 
     /// The signal to this process that has ended the last recording, if one has.
@@ -320,7 +320,8 @@ fn begin(request: &Request<'_>, loaded: Option<ebpf::Recorder>) -> Result<Runnin
         }
         Target::Cgroup(_) => (Vec::new(), None),
     };
-    Ok(Running { observer, engine, command, runtime: None, pid, verified, signal })
+    let container = document::Container::default();
+    Ok(Running { observer, engine, command, container, pid, verified, signal })
 }
 
 const AS_ASKED: &str = "as asked for";
@@ -436,7 +437,12 @@ impl Running {
 
     /// Says which container runtime starts the workload, by name and release: `runc 1.1.5`.
     pub fn started_by(&mut self, runtime: String) {
-        self.runtime = Some(runtime);
+        self.container.runtime = Some(runtime);
+    }
+
+    /// Names the recording by the container's id, by which its next run is known to be one more.
+    pub fn of_container(&mut self, id: String) {
+        self.container.id = Some(id);
     }
 
     /// Who observes, and why.

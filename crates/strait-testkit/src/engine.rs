@@ -6,7 +6,7 @@
 //! a firewall is made.
 
 use std::fs;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -78,8 +78,9 @@ pub struct Engine {
     kind: Kind,
     folder: TempDir,
     daemon: Option<Child>,
-    /// Whether crun must not see the second cgroup tree of a hybrid machine, which it refuses.
-    hides_unified: bool,
+    /// Who holds the mount namespace in which crun does not see the second cgroup tree of a hybrid
+    /// machine, which it refuses.
+    apart: Option<Child>,
 }
 
 /// The name of the image that engines with images have: a static busybox.
@@ -112,8 +113,10 @@ impl Engine {
         let folder = tempfile::Builder::new().prefix("strait-").tempdir();
         let folder = folder.map_err(|error| format!("no folder for it: {error}"))?;
         rootfs(&folder.path().join("root"))?;
-        let hides_unified = kind == Kind::PodmanCrun && has_unified();
-        let mut engine = Engine { kind, folder, daemon: None, hides_unified };
+        let mut engine = Engine { kind, folder, daemon: None, apart: None };
+        if kind == Kind::PodmanCrun && has_unified() {
+            engine.apart = Some(without_unified()?);
+        }
         match kind {
             Kind::Docker => engine.start_docker(more)?,
             Kind::Containerd => engine.start_containerd(more)?,
@@ -148,12 +151,22 @@ impl Engine {
         }
     }
 
+    /// The namespace of containerd's containers. runc's own folder for them is the same for every
+    /// containerd of the machine, so it is this one's alone.
+    pub fn namespace(&self) -> String {
+        let name = self.folder().file_name().unwrap_or_default();
+        name.to_string_lossy().into_owned()
+    }
+
     /// The variables by which clients find it.
     pub fn environment(&self) -> Vec<(&'static str, String)> {
         let path = |name: &str| self.folder().join(name).display().to_string();
         match self.kind {
             Kind::Docker => vec![("DOCKER_HOST", format!("unix://{}", path("sock")))],
-            Kind::Containerd => vec![("CONTAINERD_ADDRESS", path("state/containerd.sock"))],
+            Kind::Containerd => vec![
+                ("CONTAINERD_ADDRESS", path("state/containerd.sock")),
+                ("CONTAINERD_NAMESPACE", self.namespace()),
+            ],
             Kind::PodmanCrun | Kind::PodmanRunc => vec![
                 ("CONTAINERS_CONF", path("containers.conf")),
                 ("CONTAINERS_STORAGE_CONF", path("storage.conf")),
@@ -190,13 +203,27 @@ impl Engine {
     /// among their arguments, and mounts in its folder. Its daemon is none of these.
     pub fn remains(&self) -> Vec<String> {
         let folder = self.folder.path();
-        let mounts = mounts_below(folder).into_iter().map(|point| format!("mount {point}"));
+        // The storage itself is mounted on itself, for as long as the engine likes.
+        let storage = ["data", "data/overlay"].map(|name| folder.join(name));
+        let of_storage = |point: &String| storage.iter().any(|it| it.as_path() == Path::new(point));
+        let mounts = self.mounts().into_iter().filter(|point| !of_storage(point));
+        let mounts = mounts.map(|point| format!("mount {point}"));
         // A daemon has started another, maybe.
         let daemon = self.daemon.as_ref().map(Child::id);
         let is_daemon =
             |pid: u32| daemon.is_some() && (Some(pid) == daemon || parent(pid) == daemon);
         let processes = naming(folder).into_iter().filter(|&(pid, _)| !is_daemon(pid));
         processes.map(|(pid, line)| format!("process {pid}: {line}")).chain(mounts).collect()
+    }
+
+    /// Where something is mounted in its folder, in the order in which that was done.
+    fn mounts(&self) -> Vec<String> {
+        let process =
+            self.apart.as_ref().map_or_else(|| "self".to_owned(), |it| it.id().to_string());
+        let mounts = fs::read_to_string(format!("/proc/{process}/mounts")).unwrap_or_default();
+        let points = mounts.lines().filter_map(|line| line.split(' ').nth(1));
+        let ours = points.filter(|point| Path::new(point).starts_with(self.folder.path()));
+        ours.map(str::to_owned).collect()
     }
 
     /// Its client: `docker`, `podman` or `ctr`.
@@ -206,10 +233,9 @@ impl Engine {
             Kind::Containerd => "ctr",
             Kind::PodmanCrun | Kind::PodmanRunc => "podman",
         };
-        let mut client = if self.hides_unified {
-            let mut client = Command::new("unshare");
-            let script = "umount /sys/fs/cgroup/unified; exec \"$@\"";
-            client.args(["--mount", "sh", "-c", script, "sh", program]);
+        let mut client = if let Some(apart) = &self.apart {
+            let mut client = Command::new("nsenter");
+            client.arg(format!("--mount=/proc/{}/ns/mnt", apart.id())).arg(program);
             client
         } else {
             Command::new(program)
@@ -295,8 +321,8 @@ impl Engine {
     /// If there is no such container, or it does not run.
     pub fn pid(&self, name: &str) -> Result<i32, String> {
         let text = if self.kind == Kind::Containerd {
-            let file = "state/io.containerd.runtime.v2.task/default";
-            let file = self.folder().join(file).join(name).join("init.pid");
+            let file = self.folder().join("state/io.containerd.runtime.v2.task");
+            let file = file.join(self.namespace()).join(name).join("init.pid");
             fs::read_to_string(file).map_err(|error| format!("{name} has no process: {error}"))?
         } else {
             succeed(self.client().args(["inspect", "--format", "{{.State.Pid}}", name]))?
@@ -315,6 +341,18 @@ impl Engine {
         }
         let id = succeed(self.client().args(["inspect", "--format", "{{.Id}}", name]))?;
         Ok(id.trim().to_owned())
+    }
+
+    /// Ends a container and starts it again.
+    ///
+    /// # Errors
+    /// What the client said if it failed.
+    pub fn restart(&self, name: &str) -> Result<(), String> {
+        if self.kind == Kind::Containerd {
+            succeed(self.client().args(["task", "delete", "--force", name]))?;
+            return succeed(self.client().args(["task", "start", "--detach", name])).map(drop);
+        }
+        succeed(self.client().args(["restart", "--time", "0", name])).map(drop)
     }
 
     /// Ends a container and removes it.
@@ -465,8 +503,13 @@ impl Drop for Engine {
             }
             std::thread::sleep(Duration::from_millis(50));
         }
+        // What is mounted apart goes with the last process there.
+        if let Some(mut apart) = self.apart.take() {
+            let _ = apart.kill();
+            let _ = apart.wait();
+        }
         // What was mounted last goes first.
-        for point in mounts_below(self.folder.path()).into_iter().rev() {
+        for point in self.mounts().into_iter().rev() {
             let _ = Command::new("umount").args(["--lazy", &point]).status();
         }
     }
@@ -504,13 +547,6 @@ fn parent(pid: u32) -> Option<u32> {
     status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok()
 }
 
-/// Where something is mounted in this folder, in the order in which that was done.
-fn mounts_below(folder: &Path) -> Vec<String> {
-    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-    let points = mounts.lines().filter_map(|line| line.split(' ').nth(1));
-    points.filter(|point| Path::new(point).starts_with(folder)).map(str::to_owned).collect()
-}
-
 fn in_path(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
@@ -520,6 +556,21 @@ fn in_path(program: &str) -> bool {
 fn has_unified() -> bool {
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
     mounts.lines().any(|line| line.split(' ').nth(1) == Some("/sys/fs/cgroup/unified"))
+}
+
+/// A process that holds a mount namespace in which version 2 of cgroups is not mounted.
+fn without_unified() -> Result<Child, String> {
+    let script = "umount /sys/fs/cgroup/unified && echo ready && exec sleep infinity";
+    let mut holder = Command::new("unshare");
+    holder.args(["--mount", "sh", "-c", script]).stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut holder = holder.spawn().map_err(|error| error.to_string())?;
+    let mut said = [0; 6];
+    let output = holder.stdout.as_mut().map(|output| output.read_exact(&mut said));
+    if matches!(output, Some(Ok(()))) {
+        return Ok(holder);
+    }
+    let _ = holder.wait();
+    Err("version 2 of cgroups cannot be hidden from crun".to_owned())
 }
 
 /// A root with a static busybox under the names of what tests run.

@@ -54,6 +54,9 @@ pub struct OciRecorder {
     /// The container's first process
     #[arg(long, value_name = "N", value_parser = pid)]
     pub pid: Pid,
+    /// The container's id
+    #[arg(long, value_name = "ID")]
+    pub id: String,
     /// The container's bundle
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub bundle: PathBuf,

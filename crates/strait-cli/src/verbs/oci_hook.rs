@@ -92,6 +92,8 @@ fn created(args: &OciHook, state: &Spec) -> Result<ExitCode, Failure> {
         "oci-recorder".as_ref(),
         "--pid".as_ref(),
         pid.as_ref(),
+        "--id".as_ref(),
+        container.id.as_ref(),
         "--bundle".as_ref(),
         container.bundle.as_ref(),
         "--recordings".as_ref(),

@@ -29,13 +29,14 @@ pub fn run(args: &OciRecorder) -> Result<ExitCode, Failure> {
     let mut running = record::start(&request).map_err(told)?;
     // If the hook is gone, nobody waits for that word; the container is recorded all the same.
     let _ = output::print(RECORDING.as_bytes());
+    running.of_container(args.id.clone());
     if let Some(release) = args.runtime.as_deref().and_then(hook::release) {
         running.started_by(release);
     }
     let done = running
         .wait()
         .map_err(anyhow::Error::new)
-        .and_then(|recording| Ok(destination.write(recording.to_json().as_bytes())?));
+        .and_then(|recording| Ok(destination.add(&recording)?));
     done.map(|()| ExitCode::SUCCESS).map_err(|error| {
         // Nobody reads what a recorder says: it stands beside where the recording would be.
         let text =

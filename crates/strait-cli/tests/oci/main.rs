@@ -6,5 +6,7 @@ mod binding;
 mod hook;
 mod recorded;
 mod recording;
+mod restarts;
 mod setup;
+mod together;
 mod workloads;

@@ -55,6 +55,9 @@ pub fn calls<'a>(recording: &'a Value, phase: &str, image: &str) -> BTreeSet<&'a
         .collect()
 }
 
+/// The bindings by which every container is recorded.
+pub const RECORD_ALL: &str = "* - record\n";
+
 /// Has the engine start a container with these options, recorded into a file that it gives.
 pub fn start_recorded(
     setup: &Setup,
@@ -64,6 +67,8 @@ pub fn start_recorded(
     more: &[&str],
     command: &[&str],
 ) -> PathBuf {
+    let bindings = setup.path("policies/bindings");
+    let binds = !bindings.exists();
     let binary = setup.program(engine.kind().runtime());
     let annotation = format!("io.strait.record={name}.json");
     let mut options = vec!["--annotation", &annotation];
@@ -72,7 +77,9 @@ pub fn start_recorded(
         // Its client knows no annotations.
         Kind::Docker => {
             options.clear();
-            fs::write(setup.path("policies/bindings"), "* - record\n").unwrap();
+            if binds {
+                fs::write(&bindings, RECORD_ALL).unwrap();
+            }
         }
         Kind::Containerd => options.extend(["--runc-binary", &binary]),
         Kind::PodmanCrun | Kind::PodmanRunc => {}
@@ -82,7 +89,9 @@ pub fn start_recorded(
     started.unwrap_or_else(|error| panic!("{:?} {name} {options:?}: {error}", engine.kind()));
     if engine.kind() == Kind::Docker {
         file.set_file_name(format!("{}.json", engine.id(name).unwrap()));
-        fs::remove_file(setup.path("policies/bindings")).unwrap();
+        if binds {
+            fs::remove_file(&bindings).unwrap();
+        }
     }
     file
 }

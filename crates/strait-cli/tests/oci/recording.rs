@@ -136,42 +136,6 @@ fn a_container_goes_on_without_its_recorder() {
     }
 }
 
-/// Recorders beside each other do not take each other's calls, and leave nothing.
-#[test]
-fn containers_that_start_together_are_recorded_apart() {
-    const MANY: usize = 20;
-    const EVEN: &str = "mkdir /tmp/x; exec sleep 1000";
-    const ODD: &str = "chmod 755 /tmp; exec sleep 1000";
-    let setup = Setup::new();
-    let Some(engine) = setup.engine(Kind::PodmanRunc, "many recordings") else { return };
-    std::thread::scope(|scope| {
-        for index in 0..MANY {
-            let (setup, engine) = (&setup, &engine);
-            scope.spawn(move || {
-                let name = format!("many-{index}");
-                let work = ["/bin/sh", "-c", if index % 2 == 0 { EVEN } else { ODD }];
-                start_recorded(setup, engine, &name, Profile::Default, &[], &work);
-            });
-        }
-    });
-    assert_eq!(recorders(&setup).len(), MANY);
-    for index in 0..MANY {
-        engine.remove(&format!("many-{index}"));
-    }
-    wait("all recorders end", || recorders(&setup).is_empty());
-    for index in 0..MANY {
-        let recording = recording(&setup, &setup.path(&format!("recordings/many-{index}.json")));
-        let (mine, other) = if index % 2 == 0 { ("mkdir", "chmod") } else { ("chmod", "mkdir") };
-        let work = calls(&recording, "start-up", "busybox");
-        assert!(work.contains(mine) && !work.contains(other), "{index}: {work:?}");
-        assert!(calls(&recording, "runtime", "runc").contains("execve"), "{index}");
-        let lost = recording["completeness"]["lost"].as_object().unwrap();
-        assert!(lost.values().all(|lost| lost == 0), "{index}: {lost:?}");
-    }
-    let files = fs::read_dir(setup.path("recordings")).unwrap().count();
-    assert_eq!(files, MANY, "nothing else is written");
-}
-
 #[test]
 fn podman_with_crun_records_by_the_hook() {
     whole_life(Kind::PodmanCrun, true);

@@ -59,9 +59,12 @@ impl Setup {
     /// A program that is the runtime, for engines that take nothing but a path.
     pub fn program(&self, runtime: &str) -> String {
         let path = self.path(&format!("strait-oci-{runtime}"));
-        let words = self.arguments(runtime).join(" ");
-        fs::write(&path, format!("#!/bin/sh\nexec {STRAIT} {words} \"$@\"\n")).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        // What is written to cannot be run at the time.
+        if !path.exists() {
+            let words = self.arguments(runtime).join(" ");
+            fs::write(&path, format!("#!/bin/sh\nexec {STRAIT} {words} \"$@\"\n")).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        }
         path.display().to_string()
     }
 
@@ -86,6 +89,21 @@ impl Setup {
                 None
             }
         }
+    }
+}
+
+/// Each engine that there is, with Strait as its runtime.
+pub fn on_each(test: &str, check: impl Fn(&Setup, &Engine)) {
+    for kind in Kind::ALL {
+        on(kind, test, &check);
+    }
+}
+
+/// The same of one.
+pub fn on(kind: Kind, test: &str, check: impl Fn(&Setup, &Engine)) {
+    let setup = Setup::new();
+    if let Some(engine) = setup.engine(kind, test) {
+        check(&setup, &engine);
     }
 }
 

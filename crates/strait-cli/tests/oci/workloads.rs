@@ -11,7 +11,7 @@ use strait_testkit::engine::{Engine, Kind, Profile};
 use strait_testkit::skip;
 
 use crate::recorded::{calls, is_whole, recording, start_recorded, wait};
-use crate::setup::{STRAIT, Setup, strait, text};
+use crate::setup::{STRAIT, Setup, on, on_each, strait, text};
 
 /// A container, and what it is made to do.
 struct Workload<'a> {
@@ -54,20 +54,6 @@ fn comes_again(setup: &Setup, engine: &Engine, workload: &Workload<'_>) -> Value
     assert!(verified.status.success(), "{kind:?}: {}", text(&verified));
     engine.remove("again");
     recording
-}
-
-/// Each engine that there is, with Strait as its runtime.
-fn on_each(test: &str, check: impl Fn(&Setup, &Engine)) {
-    for kind in Kind::ALL {
-        on(kind, test, &check);
-    }
-}
-
-fn on(kind: Kind, test: &str, check: impl Fn(&Setup, &Engine)) {
-    let setup = Setup::new();
-    if let Some(engine) = setup.engine(kind, test) {
-        check(&setup, &engine);
-    }
 }
 
 /// A Redis in a container, asked by many clients at once from outside.

@@ -55,6 +55,8 @@ pub enum HookError {
 pub struct Created {
     /// Its first process.
     pub pid: Pid,
+    /// Its id.
+    pub id: String,
     /// Where it is to be recorded, if it is.
     pub record: Option<String>,
     /// Its bundle.
@@ -71,7 +73,8 @@ impl Created {
         let pid = pid.filter(|&pid| pid > 0).and_then(Pid::from_raw).ok_or(HookError::NoProcess)?;
         let record = state.annotation(RECORD)?.map(str::to_owned);
         let bundle = state.text("bundle").unwrap_or_default().into();
-        Ok(Created { pid, record, bundle })
+        let id = state.text("id").unwrap_or_default().to_owned();
+        Ok(Created { pid, id, record, bundle })
     }
 
     /// Starts `program`, which is this one, as the recorder of the container, with these arguments.
@@ -187,7 +190,7 @@ mod tests {
         );
         let created = created.unwrap();
         assert_eq!(created.pid.as_raw_nonzero().get(), 17);
-        assert_eq!(created.record.as_deref(), Some("web.json"));
+        assert_eq!((created.id.as_str(), created.record.as_deref()), ("x", Some("web.json")));
         for text in ["{}", r#"{"pid":0}"#, r#"{"pid":-1}"#, r#"{"pid":"1"}"#] {
             assert!(matches!(state(text), Err(HookError::NoProcess)), "{text}");
         }
@@ -213,7 +216,8 @@ mod tests {
 
     #[test]
     fn a_recorder_that_fails_is_told_by_its_words() {
-        let created = Created { pid: Pid::INIT, record: None, bundle: PathBuf::new() };
+        let created =
+            Created { pid: Pid::INIT, id: "x".to_owned(), record: None, bundle: PathBuf::new() };
         let shell = |script: &str| created.start_recorder(Path::new("/bin/sh"), &["-c", script]);
         shell("echo recording").unwrap();
         let error = shell("echo no privilege; exit 3").unwrap_err().to_string();

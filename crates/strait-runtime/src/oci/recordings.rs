@@ -2,15 +2,22 @@
 //! whatever a container's annotation says. Recorders run as root.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, fsync, openat, renameat, statat, unlinkat};
+use rustix::fs::{
+    AtFlags, FileType, FlockOperation, Mode, OFlags, flock, fsync, openat, renameat, statat,
+    unlinkat,
+};
 use rustix::io::Errno;
+use strait_policy::Recording;
 
 /// Where recordings are written, unless told otherwise.
 pub const RECORDINGS: &str = "/var/lib/strait/recordings";
+
+/// No recording is larger, in bytes.
+const LIMIT: u64 = 256 << 20;
 
 /// A file in the folder for recordings, which need not be there yet.
 #[derive(Debug)]
@@ -124,6 +131,44 @@ impl Destination {
         &self.path
     }
 
+    /// Writes the recording of a container. If one of the same container is there, what was recorded
+    /// when it ran before, the file is of all its runs then; anything else is replaced.
+    ///
+    /// # Errors
+    /// If it cannot be written, or what is there cannot be read; that stays then.
+    pub fn add(&self, recording: &Recording) -> io::Result<()> {
+        // Its next run may end while this one is written. Who holds the folder gives it back.
+        flock(&self.folder, FlockOperation::LockExclusive)?;
+        let before = self.read()?.and_then(|text| Recording::from_json(&text).ok());
+        let same =
+            before.filter(|before| before.name().is_some() && before.name() == recording.name());
+        let written = match same {
+            Some(before) => self.write(before.merge(recording).to_json().as_bytes()),
+            None => self.write(recording.to_json().as_bytes()),
+        };
+        // The descriptor's end gives it back as well.
+        let _ = flock(&self.folder, FlockOperation::Unlock);
+        written
+    }
+
+    /// What is in the file, if that is text.
+    fn read(&self) -> io::Result<Option<String>> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = match openat(&self.folder, &self.name, flags, Mode::empty()) {
+            Ok(file) => File::from(file),
+            Err(Errno::NOENT) => return Ok(None),
+            Err(errno) => return Err(errno.into()),
+        };
+        let size = file.metadata()?.len();
+        if size > LIMIT {
+            let text = format!("{} is larger than {} MiB", self.path.display(), LIMIT >> 20);
+            return Err(io::Error::other(text));
+        }
+        let mut bytes = Vec::new();
+        file.take(LIMIT).read_to_end(&mut bytes)?;
+        Ok(String::from_utf8(bytes).ok())
+    }
+
     /// Replaces the file as a whole: written beside it, synced, then renamed.
     ///
     /// # Errors
@@ -155,6 +200,9 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::{PermissionsExt, symlink};
 
+    use strait_abi::Arch;
+    use strait_policy::recording::{Engine, Outcomes};
+
     use super::*;
 
     #[test]
@@ -168,6 +216,44 @@ mod tests {
             assert_eq!(fs::read_to_string(&path).unwrap(), text);
             assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         }
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_container_that_runs_again_adds_to_its_recording() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = |id: &str, nr: u32| {
+            let engine = Engine { name: "ebpf".to_owned(), reason: "test".to_owned() };
+            let mut recording = Recording::builder(engine, "6.18.0");
+            recording.name(id).call("/bin/x", Arch::X86_64, nr, &Outcomes::default());
+            recording.build()
+        };
+        let destination = Destination::new(folder.path(), "web.json").unwrap();
+        let numbers = || {
+            let text = fs::read_to_string(destination.path()).unwrap();
+            let recording = Recording::from_json(&text).unwrap();
+            recording.calls().iter().map(|call| call.nr).collect::<Vec<_>>()
+        };
+        destination.write(b"no recording").unwrap();
+        for (id, nr, there) in
+            [("one", 1, &[1][..]), ("one", 2, &[1, 2]), ("one", 3, &[1, 2, 3]), ("other", 4, &[4])]
+        {
+            destination.add(&run(id, nr)).unwrap();
+            assert_eq!(numbers(), there, "{id}");
+        }
+        // Runs that end together are all there.
+        std::thread::scope(|scope| {
+            for nr in 5..9 {
+                let (folder, run) = (folder.path(), &run);
+                scope.spawn(move || {
+                    Destination::new(folder, "web.json").unwrap().add(&run("other", nr)).unwrap();
+                });
+            }
+        });
+        assert_eq!(numbers(), [4, 5, 6, 7, 8]);
+        fs::File::create(destination.path()).unwrap().set_len(LIMIT + 1).unwrap();
+        assert!(destination.add(&run("other", 9)).is_err(), "what cannot be read stays");
+        assert_eq!(fs::metadata(destination.path()).unwrap().len(), LIMIT + 1);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 

@@ -25,13 +25,20 @@ use super::program_file;
 /// made again, and counted again, or returns EINTR. So they are no results.
 const RESTARTS: RangeInclusive<u16> = 512..=516;
 
+/// What is known of a workload that is a container.
+#[derive(Debug, Default)]
+pub(super) struct Container {
+    /// Its id.
+    pub(super) id: Option<String>,
+    /// What the runtime that has started it says it is: `runc 1.1.5`.
+    pub(super) runtime: Option<String>,
+}
+
 /// The recording of what was counted.
-/// `runtime` is what the container runtime says it is (`runc 1.1.5`), where it is known which one it
-/// was that started the workload.
 pub(super) fn recording(
     engine: Engine,
     command: Vec<String>,
-    runtime: Option<&str>,
+    container: &Container,
     counted: Counted,
 ) -> Recording {
     let Counted { counts, status, interrupted, filtered, sees_results, lost: more, blind_spots } =
@@ -39,8 +46,12 @@ pub(super) fn recording(
     let kernel = text(rustix::system::uname().release().to_bytes());
     let mut recording = Recording::builder(engine, kernel);
     recording.command(command);
+    if let Some(id) = &container.id {
+        recording.name(text(id.as_bytes()));
+    }
     let mut images: BTreeMap<_, _> =
         counts.images.iter().map(|(id, image)| (id, named(image, counts.files.get(id)))).collect();
+    let runtime = container.runtime.as_deref();
     if let Some((runtime, name)) = runtime.and_then(|it| Some((it, it.split(' ').next()?))) {
         let started = counts.calls.keys().filter(|call| call.phase == Some(ebpf::Phase::Runtime));
         for id in started.map(|call| call.image).collect::<BTreeSet<_>>() {

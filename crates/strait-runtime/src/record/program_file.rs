@@ -90,6 +90,10 @@ fn is_regular(file: &File) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
+    use rustix::fs::FileType;
+
     use super::*;
 
     fn of(path: &str, id: Option<&FileId>) -> Image {
@@ -114,6 +118,47 @@ mod tests {
         assert!(of("/bin/true", Some(&id)).build_id.is_some());
         let other = FileId { inode: file.ino() + 1, ..id };
         assert_eq!(of("/bin/true", Some(&other)), Image::from("/bin/true"));
+    }
+
+    #[test]
+    fn a_pipe_or_device_in_a_programs_place_is_not_opened() {
+        use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
+        let folder = tempfile::tempdir().unwrap();
+        let own = |name: &str, kind, device| {
+            let path = folder.path().join(name);
+            let made = rustix::fs::mknodat(rustix::fs::CWD, &path, kind, 0o600.into(), device);
+            made.map(|()| path)
+        };
+        let mut places = vec![own("pipe", FileType::Fifo, 0).unwrap()];
+        // Whose opening acts: /dev/null's numbers, by a name of ours.
+        match own("device", FileType::CharacterDevice, rustix::fs::makedev(1, 3)) {
+            Ok(device) => places.push(device),
+            Err(error) => strait_testkit::skip("a device in a program's place", &error.to_string()),
+        }
+        for place in places {
+            let watch = inotify::init(CreateFlags::NONBLOCK).unwrap();
+            inotify::add_watch(&watch, &place, WatchFlags::OPEN).unwrap();
+            let opened = || {
+                let mut buffer = [std::mem::MaybeUninit::uninit(); 512];
+                inotify::Reader::new(&watch, &mut buffer).next().is_ok()
+            };
+            let file = fs::symlink_metadata(&place).unwrap();
+            let own = std::process::id().cast_signed();
+            let id = FileId { inode: file.ino(), size: file.size(), process: own };
+            let path = place.to_str().unwrap().to_owned();
+            // To open a pipe that nobody writes to waits: another thread does that, and not this one.
+            let (done, is_done) = std::sync::mpsc::channel();
+            std::thread::spawn(move || {
+                let nothing = Image::from(path.as_str());
+                done.send(of(&path, None) == nothing && of(&path, Some(&id)) == nothing)
+            });
+            let patience = std::time::Duration::from_secs(60);
+            assert_eq!(is_done.recv_timeout(patience), Ok(true), "{}", place.display());
+            assert!(!opened(), "{}", place.display());
+            // And that would have been seen.
+            drop(File::options().read(true).write(true).open(&place).unwrap());
+            assert!(opened(), "{}", place.display());
+        }
     }
 
     #[test]
