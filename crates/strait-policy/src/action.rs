@@ -57,6 +57,7 @@ pub(crate) fn parse_action(text: &str) -> Result<Action, Problem> {
                 "trap" | "trace" => format!("{near}(0)"),
                 _ => near,
             }),
+            known: Vec::new(),
         }),
     }
 }
@@ -73,11 +74,7 @@ fn errno(text: &str) -> Result<u16, Problem> {
             right: format!("the kernel passes on 0 to {}", Action::MAX_ERRNO),
         });
     }
-    errno_number(text).ok_or_else(|| Problem::UnknownName {
-        what: "errno",
-        name: text.to_owned(),
-        nearest: nearest(text, errno_names()),
-    })
+    errno_number(text).ok_or_else(|| Problem::unknown_name("errno", text, errno_names()))
 }
 
 fn wrong_form(text: &str, right: &str) -> Problem {

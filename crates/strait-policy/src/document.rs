@@ -90,11 +90,11 @@ fn document(root: &Node, text: &str) -> Result<Policy, Fault> {
 fn set(node: &Node) -> Result<String, Fault> {
     let name = node.text("include")?;
     if Set::from_name(name).is_none() {
-        return Err(node.span.fault(Problem::UnknownName {
-            what: "set",
-            name: name.to_owned(),
-            nearest: nearest(name, Set::ALL.iter().map(Set::name)),
-        }));
+        return Err(node.span.fault(Problem::unknown_name(
+            "set",
+            name,
+            Set::ALL.iter().map(Set::name),
+        )));
     }
     Ok(name.to_owned())
 }
@@ -387,11 +387,11 @@ fn necessity(node: &Node) -> Result<Necessity, Fault> {
                 .transpose()?,
         }),
         other => {
-            return Err(key_span.fault(Problem::UnknownName {
-                what: "kind of necessity",
-                name: other.to_owned(),
-                nearest: nearest(other, KINDS.iter().copied()),
-            }));
+            return Err(key_span.fault(Problem::unknown_name(
+                "kind of necessity",
+                other,
+                KINDS.iter().copied(),
+            )));
         }
     };
     fields.finish()?;
@@ -462,10 +462,8 @@ fn numbers(list: &Node) -> Result<Numbers, Fault> {
 
 /// The system call of that name.
 pub(crate) fn known_syscall(name: &str) -> Result<Syscall, Problem> {
-    Syscall::from_name(name).ok_or_else(|| Problem::UnknownName {
-        what: "system call",
-        name: name.to_owned(),
-        nearest: nearest(name, Syscall::all().map(Syscall::name)),
+    Syscall::from_name(name).ok_or_else(|| {
+        Problem::unknown_name("system call", name, Syscall::all().map(Syscall::name))
     })
 }
 
@@ -477,6 +475,7 @@ pub(crate) fn arch(name: &str) -> Result<Arch, Problem> {
         nearest: foreign_arch(name)
             .map(str::to_owned)
             .or_else(|| nearest(name, Arch::ALL.iter().map(|arch| arch.name()))),
+        known: Vec::new(),
     })
 }
 

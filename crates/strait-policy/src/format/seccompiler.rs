@@ -16,7 +16,7 @@ use super::{Codec, Exported, FormatError, Imported, Note, Sample, Target, as_tex
 use crate::policy::Policy;
 use crate::raise::raise;
 use crate::rules::{Arm, Chain, Condition, Op, Rules, Table, Test, Width};
-use crate::text::{self, Fault, Fields, Node, Problem, Span, Value, nearest};
+use crate::text::{self, Fault, Fields, Node, Problem, Span, Value};
 
 pub(super) const CODEC: Codec = Codec {
     name: "seccompiler",
@@ -221,11 +221,11 @@ fn filter(node: &Node, arch: Arch, notes: &mut Vec<(Span, String)>) -> Result<Fi
         let call = Syscall::from_name(name).filter(|call| call.number(arch).is_some());
         let call = call.ok_or_else(|| {
             let known = Syscall::all().filter(|call| call.number(arch).is_some());
-            name_node.span.fault(Problem::UnknownName {
-                what: "system call",
-                name: name.to_owned(),
-                nearest: nearest(name, known.map(Syscall::name)),
-            })
+            name_node.span.fault(Problem::unknown_name(
+                "system call",
+                name,
+                known.map(Syscall::name),
+            ))
         })?;
         let conditions = calls.entry(call).or_default();
         match rule.take("args").filter(|args| args.value != Value::Null) {
@@ -255,11 +255,7 @@ fn test(node: &Node) -> Result<Test, Fault> {
         "dword" => Width::W32,
         "qword" => Width::W64,
         other => {
-            return Err(node.span.fault(Problem::UnknownName {
-                what: "type",
-                name: other.to_owned(),
-                nearest: nearest(other, ["dword", "qword"]),
-            }));
+            return Err(node.span.fault(Problem::unknown_name("type", other, ["dword", "qword"])));
         }
     };
     let value = fields.need("val")?.u64("val")? & width.mask();
@@ -282,11 +278,11 @@ fn test(node: &Node) -> Result<Test, Fault> {
             ];
             let name = op_node.text("op")?;
             let op = OPS.iter().find(|(known, _)| *known == name).ok_or_else(|| {
-                op_node.span.fault(Problem::UnknownName {
-                    what: "operator",
-                    name: name.to_owned(),
-                    nearest: nearest(name, OPS.iter().map(|(name, _)| *name)),
-                })
+                op_node.span.fault(Problem::unknown_name(
+                    "operator",
+                    name,
+                    OPS.iter().map(|(name, _)| *name),
+                ))
             })?;
             (op.1, width.mask())
         }
@@ -328,11 +324,11 @@ fn action(node: &Node) -> Result<Action, Fault> {
     ];
     let name = node.text("action")?;
     let action = ACTIONS.iter().find(|(known, _)| *known == name).ok_or_else(|| {
-        node.span.fault(Problem::UnknownName {
-            what: "action",
-            name: name.to_owned(),
-            nearest: nearest(name, ACTIONS.iter().map(|(name, _)| *name)),
-        })
+        node.span.fault(Problem::unknown_name(
+            "action",
+            name,
+            ACTIONS.iter().map(|(name, _)| *name),
+        ))
     })?;
     Ok(action.1)
 }

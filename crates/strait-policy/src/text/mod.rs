@@ -298,7 +298,7 @@ pub enum Problem {
         expected: &'static str,
     },
     /// A name that is not known.
-    #[error("`{name}` is no known {what}{}", suggestion(.nearest.as_deref()))]
+    #[error("`{name}` is no known {what}{}{}", suggestion(.nearest.as_deref()), listed(.known))]
     UnknownName {
         /// What it should name: a system call, an architecture, an action, an errno.
         what: &'static str,
@@ -306,6 +306,8 @@ pub enum Problem {
         name: String,
         /// One that it may be meant to be.
         nearest: Option<String>,
+        /// All that there are, where they are few and none is near.
+        known: Vec<String>,
     },
     /// A list that must have something in it.
     #[error("`{field}` is empty; {right}")]
@@ -384,6 +386,31 @@ pub enum Problem {
         /// The list.
         field: String,
     },
+}
+
+/// As many names are told where none of them is near.
+const FEW: usize = 12;
+
+impl Problem {
+    /// A name that is none of those that are known.
+    pub(crate) fn unknown_name<'a>(
+        what: &'static str,
+        name: &str,
+        known: impl IntoIterator<Item = &'a str>,
+    ) -> Problem {
+        let known: Vec<&str> = known.into_iter().collect();
+        let nearest = nearest(name, known.iter().copied());
+        let tells_all = nearest.is_none() && known.len() <= FEW;
+        let known = known.into_iter().filter(|_| tells_all).map(str::to_owned).collect();
+        Problem::UnknownName { what, name: name.to_owned(), nearest, known }
+    }
+}
+
+fn listed(known: &[String]) -> String {
+    match known {
+        [] => String::new(),
+        known => format!("; there are {}", known.join(", ")),
+    }
 }
 
 fn suggestion(nearest: Option<&str>) -> String {

@@ -585,6 +585,9 @@ impl<'a> Parser<'a> {
         nearest: Option<String>,
     ) -> FormatError {
         let name = name.to_owned();
-        self.files.error(token.file, token.span.fault(Problem::UnknownName { what, name, nearest }))
+        self.files.error(
+            token.file,
+            token.span.fault(Problem::UnknownName { what, name, nearest, known: Vec::new() }),
+        )
     }
 }

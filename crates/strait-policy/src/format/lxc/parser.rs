@@ -132,11 +132,11 @@ fn section(
     ];
     let known = SECTIONS.iter().find(|(name, _)| *name == line || name.to_uppercase() == line);
     let Some((name, arches)) = known else {
-        return Err(span.fault(Problem::UnknownName {
-            what: "section",
-            name: line.to_owned(),
-            nearest: nearest(line, SECTIONS.iter().map(|(name, _)| *name)),
-        }));
+        return Err(span.fault(Problem::unknown_name(
+            "section",
+            line,
+            SECTIONS.iter().map(|(name, _)| *name),
+        )));
     };
     let is_here = arches.contains(&native);
     if !is_here {
@@ -220,11 +220,11 @@ fn action(text: &str, span: Span) -> Result<Action, Fault> {
         }
     }
     let word = text.split(' ').next().unwrap_or(text);
-    Err(span.fault(Problem::UnknownName {
-        what: "action",
-        name: word.to_owned(),
-        nearest: nearest(word, ["allow", "errno", "kill", "notify", "trap"]),
-    }))
+    Err(span.fault(Problem::unknown_name(
+        "action",
+        word,
+        ["allow", "errno", "kill", "notify", "trap"],
+    )))
 }
 
 /// Conditions: `[index,value,op]` or `[index,value,op,mask]`, with nothing behind them.

@@ -283,7 +283,7 @@ impl<'t> Parser<'_, '_, 't> {
             let known = Syscall::all().filter(|call| call.number(arch).is_some());
             let nearest = nearest(token.text, known.map(Syscall::name));
             let (what, name) = ("system call", token.text.to_owned());
-            (token.span, Problem::UnknownName { what, name, nearest })
+            (token.span, Problem::UnknownName { what, name, nearest, known: Vec::new() })
         })
     }
 
@@ -339,7 +339,10 @@ impl<'t> Parser<'_, '_, 't> {
                 ];
                 let nearest = nearest(text, KNOWN.iter().copied());
                 let (what, name) = ("action", text.to_owned());
-                return Err((token.span, Problem::UnknownName { what, name, nearest }));
+                return Err((
+                    token.span,
+                    Problem::UnknownName { what, name, nearest, known: Vec::new() },
+                ));
             }
         }))
     }
@@ -439,7 +442,7 @@ impl<'t> Parser<'_, '_, 't> {
         constant::value(arch, self.call, text).ok_or_else(|| {
             let nearest = constant::nearest_to(arch, self.call, text);
             let (what, name) = ("constant", text.to_owned());
-            (token.span, Problem::UnknownName { what, name, nearest })
+            (token.span, Problem::UnknownName { what, name, nearest, known: Vec::new() })
         })
     }
 

@@ -109,11 +109,7 @@ fn architectures(
             }
             None => {
                 let known = Arch::ALL.iter().map(|arch| arch.oci_name());
-                return Err(node.span.fault(Problem::UnknownName {
-                    what: "architecture",
-                    name: name.to_owned(),
-                    nearest: nearest(name, known),
-                }));
+                return Err(node.span.fault(Problem::unknown_name("architecture", name, known)));
             }
         }
     }
@@ -219,11 +215,7 @@ fn arg(node: &Node) -> Result<Arg, Fault> {
     };
     let name = op.text("op")?;
     let (_, op) = OPS.iter().find(|(known, _)| *known == name).ok_or_else(|| {
-        op.span.fault(Problem::UnknownName {
-            what: "operator",
-            name: name.to_owned(),
-            nearest: nearest(name, OPS.iter().map(|(name, _)| *name)),
-        })
+        op.span.fault(Problem::unknown_name("operator", name, OPS.iter().map(|(name, _)| *name)))
     })?;
     Ok(Arg { index, op: *op, value: number("value")?, value_two: number("valueTwo")? })
 }
@@ -335,11 +327,11 @@ fn action(node: &Node, errno: Option<u64>) -> Result<Action, Fault> {
                 "SCMP_ACT_TRACE",
                 "SCMP_ACT_TRAP",
             ];
-            return Err(node.span.fault(Problem::UnknownName {
-                what: "action",
-                name: name.to_owned(),
-                nearest: nearest(name, KNOWN.iter().copied()),
-            }));
+            return Err(node.span.fault(Problem::unknown_name(
+                "action",
+                name,
+                KNOWN.iter().copied(),
+            )));
         }
     })
 }
