@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 use proptest::prelude::*;
-use strait_bpf::{ByteOrder, Decision, Insn, Program};
+use strait_bpf::{Action, ByteOrder, Decision, Insn, Line, Program, Token};
 use strait_testkit::generate::{self, Rng};
 
 /// A program for a machine of either byte order.
@@ -66,6 +66,72 @@ proptest! {
             prop_assert_eq!(tokens, line.to_string());
         }
     }
+}
+
+/// What each piece of a line is, and why the line is there where that can be told.
+#[test]
+fn pieces_have_kinds_and_lines_have_reasons() {
+    let text = "\
+     ld [arch]
+     jeq #0xc000003e, next, kill
+     ld [nr]
+     jge #0x40000000, kill, next
+     jge #434, kill, next
+     jgt #60, kill, next
+     jeq #41, next, allow
+     ld [arg0.lo]
+     jeq #16, kill, next
+allow: ret allow
+kill: ret kill-process
+";
+    let program = Program::assemble(text).unwrap();
+    let listing = program.listing(None);
+    let reason = |line: &Line| {
+        let comment = line.tokens().find(|(token, _)| *token == Token::Comment);
+        comment.map(|(_, text)| text.trim_start_matches("; ").to_owned()).unwrap_or_default()
+    };
+    let reasons: Vec<String> = listing.lines().iter().map(reason).collect();
+    let wanted = [
+        "",
+        "x86_64",
+        "",
+        "x32",
+        "from pidfd_open on",
+        "after exit",
+        "socket",
+        "domain of socket",
+        "",
+        "",
+        "",
+    ];
+    assert_eq!(reasons, wanted, "{listing}");
+    let kinds = |index: usize| -> Vec<(Token, &str)> {
+        let tokens = listing.lines()[index].tokens();
+        tokens.filter(|(token, _)| *token != Token::Space).collect()
+    };
+    assert_eq!(
+        kinds(6),
+        [
+            (Token::Mnemonic, "jeq"),
+            (Token::Constant, "#41"),
+            (Token::Label, "next"),
+            (Token::Label, "l9"),
+            (Token::Comment, "; socket"),
+        ]
+    );
+    assert_eq!(
+        kinds(7),
+        [
+            (Token::Mnemonic, "ld"),
+            (Token::Place, "[arg0.lo]"),
+            (Token::Comment, "; domain of socket")
+        ]
+    );
+    let allow =
+        [(Token::Label, "l9:"), (Token::Mnemonic, "ret"), (Token::Action(Action::Allow), "allow")];
+    assert_eq!(kinds(9), allow);
+    let last = kinds(10).pop();
+    assert_eq!(last, Some((Token::Action(Action::KillProcess), "kill-process")));
 }
 
 #[test]

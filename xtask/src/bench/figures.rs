@@ -33,7 +33,7 @@ const REACHED: &[Most] = &[
 ];
 
 /// The program of a policy, and its costs by the distribution that goes with it. Every allow that
-/// is unconditional is const-allow, or it would not be handed out.
+/// is unconditional is const-allow: the compiler says so of what it hands out, and it is counted here.
 fn cost(policy: &str, level: Level, effort: Effort, profiled: bool) -> Cost {
     let folder = policies();
     let workload = Workload::read(&folder.join(policy).with_extension("json")).unwrap();
@@ -42,6 +42,14 @@ fn cost(policy: &str, level: Level, effort: Effort, profiled: bool) -> Cost {
     let frequencies = profiled.then(|| frequencies(&workload, &mix));
     let options = Options { level, effort, frequencies };
     let program = compile(&workload.resolve().unwrap(), &options).unwrap().program;
+    let arch = workload.arches[0].audit_arch();
+    let allowed = workload.allowed();
+    let unconditional: Vec<u32> =
+        allowed.iter().filter(|call| !call.conditional).map(|call| call.nr).collect();
+    assert!(!unconditional.is_empty(), "{policy}");
+    for nr in unconditional {
+        assert!(program.const_allows(arch, nr), "{policy}: {nr} runs the program");
+    }
     measure::cost(&workload, &program, &mix)
 }
 
