@@ -124,14 +124,17 @@ const CASES: &[Case] = &[
             )
         },
     ),
+    // Of many calls: how libseccomp merges those of one is followed step by step, as it does it, up to
+    // what a program has room for.
     (
-        "oci: conditions of one call",
+        "oci: conditions",
         |text| import(Format::Oci, text),
         |n| {
             let args = |i| format!("{{\"index\": 1, \"value\": {i}, \"op\": \"SCMP_CMP_EQ\"}}");
             let rule = |i| {
                 format!(
-                    "{{\"names\": [\"ioctl\"], \"action\": \"SCMP_ACT_ALLOW\", \"args\": [{}]}}, ",
+                    "{{\"names\": [\"{}\"], \"action\": \"SCMP_ACT_ALLOW\", \"args\": [{}]}}, ",
+                    name(i % 400),
                     args(i)
                 )
             };
