@@ -342,6 +342,14 @@ mod tests {
             "architectures",
         );
         finds(&rules("{syscalls: [clone], action: allow}"), Code::OpenArgument, "CLONE_NEW");
+        let socket =
+            |when: &str| rules(&format!("{{syscalls: [socket], when: {when}, action: allow}}"));
+        finds(&socket("type == SOCK_STREAM"), Code::FlagsCompared, "write `type & 0xf`");
+        for said in ["type & 0xf == SOCK_STREAM", "type == SOCK_STREAM|SOCK_CLOEXEC", "domain == 1"]
+        {
+            let all = findings(&socket(said));
+            assert!(all.iter().all(|(code, _)| *code != Code::FlagsCompared), "{said}");
+        }
         finds(
             &rules("{syscalls: [seccomp], action: allow}, {syscalls: [connect], action: notify}"),
             Code::SupervisorReplaceable,

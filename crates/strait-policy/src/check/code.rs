@@ -191,6 +191,12 @@ codes! {
         "The document begins as JSON does and has what JSON has not: a comment, a comma too many, \
          texts without quotes. Strait reads it as YAML, of which JSON is a part; tools that read JSON \
          refuse it. Remove what is no JSON, or write YAML in its usual form.";
+    /// A number is compared together with the flags in the same argument.
+    FlagsCompared = "S026", Note, "flags are compared with the number beside them",
+        "Some arguments are a number and flags in one: SOCK_CLOEXEC beside a socket's type, O_CLOEXEC \
+         beside how a file is opened. `type == SOCK_STREAM` does not hold for SOCK_STREAM|SOCK_CLOEXEC, \
+         which libraries pass. Compare the bits of the number alone, as in `type & 0xf == SOCK_STREAM`, \
+         or name the flags that may be there.";
 }
 
 impl fmt::Display for Code {

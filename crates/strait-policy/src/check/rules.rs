@@ -10,7 +10,7 @@ use super::{Checker, Code, Finding, Severity, Subject};
 use crate::action_text;
 use crate::policy::Rule;
 use crate::query::Query;
-use crate::rules::{Arm, Chain, Condition, Test};
+use crate::rules::{Arm, Chain, Condition, Op, Test};
 use crate::satisfy::{Claim, satisfy};
 use crate::signature::register;
 
@@ -119,10 +119,41 @@ impl Checker<'_> {
         let names: Vec<String> = when.operands().map(|operand| operand.name.clone()).collect();
         for &call in &rule.syscalls {
             for arch in self.policy.architectures.iter().filter(|&arch| rule.is_for(arch)) {
+                if !when.uses_registers_only()
+                    && let Ok(condition) = when.condition(call, arch)
+                {
+                    self.flags(Subject::Call(index, call), (call, arch), &condition);
+                }
                 for name in &names {
                     self.operand(Subject::Call(index, call), (call, arch), name, wider);
                 }
             }
+        }
+    }
+
+    /// Numbers that are compared with all flags beside them, of which the condition names none.
+    fn flags(&mut self, subject: Subject, (call, arch): (Syscall, Arch), condition: &Condition) {
+        for (arg, at) in call.args(arch).unwrap_or_default().iter().zip(0_u8..) {
+            let Some(set) = arg.constants() else { continue };
+            let (number, width) = (set.field_mask(), arg.width(arch).mask());
+            let mut tests =
+                condition.tests().into_iter().filter(|test| test.arg() == at).peekable();
+            let has_flags = number != 0 && number & width != width;
+            let without = |test: &Test| {
+                matches!(test.op(), Op::Eq | Op::Ne)
+                    && test.mask() & width == width
+                    && test.value() & !number == 0
+            };
+            if !has_flags || tests.peek().is_none() || !tests.all(without) {
+                continue;
+            }
+            let name = arg.name();
+            let message = format!(
+                "`{name}` of `{call}` is compared with all of its flags, of which none is named"
+            );
+            let finding = Finding::new(Code::FlagsCompared, subject, message)
+                .help(format!("write `{name} & {number:#x}`, or name the flags that may be there"));
+            self.find(finding);
         }
     }
 
