@@ -25,7 +25,7 @@ use std::collections::BTreeSet;
 
 use strait_abi::Arch;
 
-pub use engine::{Engine, ForEngine, UnknownEngine, for_runtimes};
+pub use engine::{Engine, ForEngine, UnknownEngine, for_runtimes, with_needs};
 pub use export::export;
 pub(super) use export::{JsonArg as Clause, clauses_of};
 pub(super) use profile::OciRule;

@@ -10,7 +10,7 @@ use strait_bpf::Difference;
 
 use super::export;
 use crate::format::{Exported, FormatError, Runtime, Target};
-use crate::policy::Policy;
+use crate::policy::{Necessity, Policy};
 use crate::text::nearest;
 
 /// Who takes the profile.
@@ -111,6 +111,23 @@ pub struct ForEngine {
     pub losses: Vec<Difference>,
 }
 
+/// The policy with what these runtimes call themselves. Where its ledger says what a runtime needs
+/// (`needed by: runc 1.1.5`), that has been seen, and is less than the set of what it may need.
+#[must_use]
+pub fn with_needs(mut policy: Policy, runtimes: &[Runtime]) -> Policy {
+    for runtime in runtimes {
+        let set = runtime.needs().to_owned();
+        let is_this = |needing: &str| needing.split(' ').next() == Some(runtime.name());
+        let seen = policy.necessity.values().flatten().any(
+            |necessity| matches!(necessity, Necessity::NeededBy { runtime } if is_this(runtime)),
+        );
+        if !seen && !policy.include.contains(&set) {
+            policy.include.push(set);
+        }
+    }
+    policy
+}
+
 /// The policy as a profile with which these runtimes start a container.
 ///
 /// # Errors
@@ -120,13 +137,7 @@ pub fn for_runtimes(
     runtimes: &[Runtime],
     target: &Target,
 ) -> Result<ForEngine, FormatError> {
-    let mut policy = policy.clone();
-    for runtime in runtimes {
-        let set = runtime.needs().to_owned();
-        if !policy.include.contains(&set) {
-            policy.include.push(set);
-        }
-    }
+    let policy = with_needs(policy.clone(), runtimes);
     // What runc answers by itself is written down for the others.
     let first = if runtimes.contains(&Runtime::Crun) { Runtime::Crun } else { Runtime::Runc };
     let for_first = Target { runtime: first, ..target.clone() };
