@@ -10,7 +10,6 @@ use serde_json::json;
 use strait_policy::format::Runtime;
 use strait_runtime::oci::bind::Policies;
 use strait_runtime::oci::hook::{self, Created};
-use strait_runtime::oci::image::Image;
 use strait_runtime::oci::spec::{Spec, Stage};
 use strait_runtime::oci::{MODE, POLICY, RECORD};
 
@@ -45,13 +44,13 @@ fn changed(args: &OciHook, mut spec: Spec) -> Result<Spec, Failure> {
     // The hook is there for what annotations say; images are the wrapper's to look at.
     let has = |name| spec.annotation(name).map(|text| text.is_some()).map_err(Failure::bad_input);
     if has(POLICY)? || has(MODE)? {
-        let choice = policies.choose(&spec, Image::default).map_err(Failure::bad_input)?;
+        let choice = policies.choose_by_annotation(&spec).map_err(Failure::bad_input)?;
         let one = args.runtime.map(|runtime| vec![runtime]);
         let runtimes = one.unwrap_or_else(|| Runtime::ALL.to_vec());
         let library = libseccomp::newest_known().ok();
-        if let Some(name) = &choice.policy {
-            let profile = policies.profile(name, choice.mode, &spec, &runtimes, library);
-            spec.confine(profile.map_err(Failure::bad_input)?).map_err(Failure::bad_input)?;
+        let profile = policies.profile(&choice, &spec, &runtimes, library);
+        if let Some(profile) = profile.map_err(Failure::bad_input)? {
+            spec.confine(profile).map_err(Failure::bad_input)?;
         }
     }
     let destination = hook::destination(&spec, &args.folders.recordings);

@@ -73,11 +73,13 @@ fn prepare(create: &Create, args: &OciRuntime) -> Result<(), Failure> {
     if choice.policy.is_none() && destination.is_none() {
         return Ok(());
     }
-    if let Some(name) = &choice.policy {
+    if choice.policy.is_some() {
         let runtimes = [kind(&args.runtime)?];
         let library = libseccomp::newest_known().ok();
-        let profile = policies.profile(name, choice.mode, &spec, &runtimes, library);
-        spec.confine(profile.map_err(Failure::bad_input)?).map_err(Failure::bad_input)?;
+        let profile = policies.profile(&choice, &spec, &runtimes, library);
+        if let Some(profile) = profile.map_err(Failure::bad_input)? {
+            spec.confine(profile).map_err(Failure::bad_input)?;
+        }
     }
     if destination.is_some() {
         if !spec.is_confined().map_err(Failure::bad_input)? {

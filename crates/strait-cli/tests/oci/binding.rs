@@ -15,6 +15,11 @@ fn can_mkdir(engine: &Engine, name: &str) -> bool {
     engine.exec(name, &["/bin/mkdir", &format!("/tmp/{name}")]).is_ok()
 }
 
+/// Whether a container can change a mode.
+fn can_chmod(engine: &Engine, name: &str) -> bool {
+    engine.exec(name, &["/bin/chmod", "1777", "/tmp"]).is_ok()
+}
+
 /// `verify` of the container's process against the policy.
 fn verify(setup: &Setup, pid: i32) -> Output {
     let policy = setup.path("policies/no-mkdir.yaml");
@@ -46,8 +51,11 @@ fn by_annotation(kind: Kind) {
     let verified = verify(&setup, pid);
     assert!(verified.status.success(), "{kind:?}: {}", text(&verified));
 
+    let bindings = setup.path("policies/bindings");
+    fs::write(&bindings, "* - overridable\n").unwrap();
     start("logged", &["io.strait.policy=no-mkdir", "io.strait.mode=log"]).unwrap();
     assert!(can_mkdir(&engine, "logged"), "{kind:?}");
+    fs::remove_file(&bindings).unwrap();
 
     for (annotations, said) in [
         (&["io.strait.policy=none"][..], "there is no policy `none`"),
@@ -56,6 +64,7 @@ fn by_annotation(kind: Kind) {
         (&["io.strait.policy=broken"], "broken.yaml"),
         (&["io.strait.policy=no-mkdir", "io.strait.mode=off"], "`off` is no mode"),
         (&["io.strait.mode=log"], "there is none"),
+        (&["io.strait.policy=no-mkdir", "io.strait.mode=log"], "says `overridable`"),
         (&["io.strait.record=../x"], "is no file in"),
         (&["io.strait.record=/etc/x"], "is no file in"),
     ] {
@@ -65,6 +74,30 @@ fn by_annotation(kind: Kind) {
         engine.remove("stopped");
     }
     assert_eq!(fs::read_dir(setup.path("recordings")).unwrap().count(), 0);
+
+    // Where one is bound, an annotation may choose what permits less, and nothing else.
+    let over = |name: &str, text: &str, annotations: &[&str]| {
+        fs::write(&bindings, text).unwrap();
+        start(name, annotations)
+    };
+    let (tighter, looser) = ("io.strait.policy=tighter", "io.strait.policy=looser");
+    over("tighter", "* no-mkdir\n", &[tighter]).unwrap();
+    assert!(!can_mkdir(&engine, "tighter") && !can_chmod(&engine, "tighter"), "{kind:?}");
+    for (annotations, said) in [
+        (&[looser][..], "mkdir would pass by `looser` and not by `no-mkdir`"),
+        (&[tighter, "io.strait.mode=log"], "says `overridable`"),
+        (&["io.strait.policy=no-mkdir", "io.strait.mode=log"], "says `overridable`"),
+    ] {
+        let error = over("stopped", "* no-mkdir\n", annotations).expect_err(said);
+        assert!(error.contains(said), "{kind:?} {annotations:?}: {error}");
+        assert!(engine.pid("stopped").is_err(), "{kind:?}: it does not run");
+        engine.remove("stopped");
+    }
+    over("overridden", "* no-mkdir overridable\n", &[looser]).unwrap();
+    assert!(can_mkdir(&engine, "overridden") && !can_chmod(&engine, "overridden"), "{kind:?}");
+    // By `log` everything passes: nothing can be looser.
+    over("from-log", "* tighter log\n", &[looser]).unwrap();
+    assert!(can_mkdir(&engine, "from-log") && !can_chmod(&engine, "from-log"), "{kind:?}");
 }
 
 #[test]
@@ -84,7 +117,7 @@ fn containerd_gets_policies_by_annotation() {
 
 #[test]
 fn docker_and_podman_get_policies_by_image() {
-    for kind in [Kind::Docker, Kind::PodmanRunc] {
+    for kind in [Kind::Docker, Kind::PodmanCrun, Kind::PodmanRunc] {
         let setup = Setup::new();
         let Some(engine) = setup.engine(kind, "policies are bound by image") else { continue };
         let inspected = engine.client().args(["inspect", "--format", "{{.Id}}", IMAGE]).output();
@@ -114,6 +147,79 @@ fn docker_and_podman_get_policies_by_image() {
             engine.remove("stopped");
         }
     }
+}
+
+/// Its client tells of no image; what CRI clients have it run does, in annotations.
+#[test]
+fn containerd_gets_policies_by_the_image_that_its_annotations_tell() {
+    let setup = Setup::new();
+    let Some(engine) = setup.engine(Kind::Containerd, "policies are bound by digest") else {
+        return;
+    };
+    let binary = setup.program("runc");
+    let digest = format!("sha256:{}", "4b".repeat(32));
+    let image = format!("io.kubernetes.cri.image-name=registry.local/web@{digest}");
+    let start = |name: &str, bindings: &str, annotations: &[&str]| {
+        fs::write(setup.path("policies/bindings"), bindings).unwrap();
+        let annotations = annotations.iter().flat_map(|&one| ["--annotation", one]);
+        let options: Vec<&str> =
+            ["--runc-binary", &binary].into_iter().chain(annotations).collect();
+        engine.run(name, Profile::Default, &options, &["/bin/sleep", "1000"])
+    };
+    let by_digest = format!("* none\n{digest} no-mkdir\n");
+    let pid = start("by-digest", &by_digest, &[&image]).unwrap();
+    assert!(!can_mkdir(&engine, "by-digest"));
+    assert!(verify(&setup, pid).status.success());
+    let error = start("stopped", &by_digest, &[&image, "io.strait.policy=looser"]).unwrap_err();
+    assert!(error.contains("mkdir would pass by `looser`"), "{error}");
+    // Which image that is cannot be told, and it may be the one that is bound.
+    let only = format!("{digest} no-mkdir\n");
+    for annotations in [&[][..], &["io.strait.policy=looser"]] {
+        let error = start("unknown", &only, annotations).unwrap_err();
+        assert!(error.contains("has no line `*`"), "{error}");
+        engine.remove("unknown");
+    }
+}
+
+/// As docs/containers.md has it: `runtimes` with `runtimeArgs`.
+#[test]
+fn docker_takes_strait_with_arguments() {
+    let setup = Setup::new();
+    let arguments = setup.arguments("runc");
+    let config = json!({"runtimes": {"strait": {"path": STRAIT, "runtimeArgs": arguments}}});
+    let file = setup.path("daemon.json").display().to_string();
+    fs::write(&file, config.to_string()).unwrap();
+    let engine = match Engine::try_start(Kind::Docker, &["--config-file", &file]) {
+        Ok(engine) => engine,
+        Err(reason) => return strait_testkit::skip("docker takes strait with arguments", &reason),
+    };
+    fs::write(setup.path("policies/bindings"), "* no-mkdir\n").unwrap();
+    let forever = ["/bin/sleep", "1000"];
+    let pid = engine.run("bound", Profile::Default, &["--runtime", "strait"], &forever).unwrap();
+    assert!(!can_mkdir(&engine, "bound"));
+    assert!(verify(&setup, pid).status.success());
+    engine.run("other", Profile::Default, &[], &forever).unwrap();
+    assert!(can_mkdir(&engine, "other"), "the default runtime stays what it was");
+}
+
+/// By the name `strait-oci` alone, which is what containerd's `BinaryName` has room for.
+#[test]
+fn containerd_takes_strait_by_its_name() {
+    let setup = Setup::new();
+    let test = "containerd takes strait by its name";
+    let Some(engine) = setup.engine(Kind::Containerd, test) else { return };
+    let link = setup.path("strait-oci");
+    symlink(STRAIT, &link).unwrap();
+    let start = |name: &str, annotations: &[&str]| {
+        let binary = ["--runc-binary", link.to_str().unwrap()];
+        let options = [&binary[..], annotations].concat();
+        engine.run(name, Profile::Default, &options, &["/bin/sleep", "1000"])
+    };
+    start("plain", &[]).unwrap();
+    assert!(can_mkdir(&engine, "plain"));
+    let error = start("stopped", &["--annotation", "io.strait.policy=no-such-policy"]).unwrap_err();
+    let said = "there is no policy `no-such-policy` in /etc/strait/policies";
+    assert!(error.contains(said), "{error}");
 }
 
 /// A bundle with this configuration.

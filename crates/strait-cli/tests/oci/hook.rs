@@ -106,6 +106,11 @@ fn podman_binds_by_the_hook_and_stops_what_cannot_be_bound() {
             assert!(error.contains(said), "{kind:?} {annotation}: {error}");
             engine.remove("stopped");
         }
+        // What is bound to every image it knows too.
+        fs::write(setup.path("policies/bindings"), "* no-mkdir\n").unwrap();
+        let error = start("stopped", "io.strait.policy=looser").unwrap_err();
+        assert!(error.contains("mkdir would pass by `looser`"), "{kind:?}: {error}");
+        engine.remove("stopped");
         strait(&[&install[..], &["--remove"]].concat());
         assert_eq!(fs::read_dir(&hooks).unwrap().count(), 0);
         start("removed", "io.strait.policy=no-mkdir").unwrap();

@@ -2,6 +2,7 @@
 //! recorders, and as a hook.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod across;
 mod binding;
 mod hook;
 mod recorded;

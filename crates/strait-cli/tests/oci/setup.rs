@@ -16,12 +16,12 @@ use tempfile::TempDir;
 
 pub const STRAIT: &str = env!("CARGO_BIN_EXE_strait");
 
-/// Lets all pass but what busybox makes folders by.
-fn no_mkdir() -> Policy {
+/// Lets all pass but these.
+fn all_but(denied: &[&str]) -> Policy {
     let mut policy = Policy::new(Arch::X86_64.into(), Action::Errno(30));
     let calls: BTreeSet<Syscall> = Syscall::all()
         .filter(|call| call.number(Arch::X86_64).is_some())
-        .filter(|call| call.name() != "mkdir")
+        .filter(|call| !denied.contains(&call.name()))
         .collect();
     policy.rules.push(Rule::new(calls, Action::Allow));
     policy
@@ -38,7 +38,13 @@ impl Setup {
         for folder in ["policies", "recordings", "hooks"] {
             fs::create_dir(setup.path(folder)).unwrap();
         }
-        fs::write(setup.path("policies/no-mkdir.yaml"), no_mkdir().to_string()).unwrap();
+        // What busybox makes folders by, and changes modes by.
+        let policies: [(&str, &[&str]); 3] =
+            [("no-mkdir", &["mkdir"]), ("tighter", &["mkdir", "chmod"]), ("looser", &["chmod"])];
+        for (name, denied) in policies {
+            let file = setup.path(&format!("policies/{name}.yaml"));
+            fs::write(file, all_but(denied).to_string()).unwrap();
+        }
         fs::write(setup.path("policies/broken.yaml"), "kind: SyscallPolicy\n").unwrap();
         setup
     }

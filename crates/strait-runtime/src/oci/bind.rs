@@ -8,12 +8,12 @@ use std::str::FromStr;
 
 use serde_json::Value;
 use strait_abi::{Arch, KernelVersion};
-use strait_bpf::Action;
-use strait_policy::format::{self, Format, FormatError, Runtime, Target, UnknownCapability};
-use strait_policy::policy::{Architectures, Isolation, Necessity, Unknown};
+use strait_bpf::{Action, Decision, Difference, Relation, SeccompData};
+use strait_policy::format::{self, Format, FormatError, Runtime, Target, UnknownCapability, oci};
+use strait_policy::policy::{Architectures, Isolation, Unknown};
 use strait_policy::{Policy, action_text, call};
 
-use super::bindings::{Bindings, BindingsError};
+use super::bindings::{Binding, Bindings, BindingsError};
 use super::image::Image;
 use super::spec::{Spec, SpecError};
 use super::{MODE, POLICY};
@@ -100,6 +100,9 @@ pub struct Choice {
     pub policy: Option<PolicyName>,
     /// How that is enforced.
     pub mode: Mode,
+    /// The policy that is bound to its image, where an annotation names another one: what that denies
+    /// has to be denied.
+    pub within: Option<PolicyName>,
     /// Whether its image is one of those that are to be recorded.
     pub record: bool,
 }
@@ -120,6 +123,43 @@ pub enum BindError {
     /// A mode is asked for and no policy.
     #[error("annotation {MODE} is for the policy that {POLICY} names, and there is none")]
     ModeAlone,
+    /// An annotation asks for less than enforcing.
+    #[error(
+        "annotation {MODE}: `log` lets everything pass, and {} has no line for this image that says \
+         `overridable`", path.display()
+    )]
+    NotOverridable {
+        /// The file of bindings.
+        path: PathBuf,
+    },
+    /// An annotation names a policy by which more passes than by the one that is bound to the image.
+    #[error(
+        "annotation {POLICY}: {call} would pass by `{name}` and not by `{bound}`, which is bound to this \
+         image, in a line of {} that does not say `overridable`", path.display()
+    )]
+    Looser {
+        /// The policy that is asked for.
+        name: PolicyName,
+        /// The one that is bound.
+        bound: PolicyName,
+        /// A call that would pass.
+        call: String,
+        /// The file of bindings.
+        path: PathBuf,
+    },
+    /// How two policies stand to each other cannot be told.
+    #[error(
+        "whether `{name}` permits more than `{bound}`, which is bound to this image, cannot be told"
+    )]
+    Incomparable {
+        /// The policy that is asked for.
+        name: PolicyName,
+        /// The one that is bound.
+        bound: PolicyName,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The bindings cannot be read.
     #[error("cannot read {}", path.display())]
     Read {
@@ -140,8 +180,8 @@ pub enum BindError {
     },
     /// Bindings are by image, and the engine does not tell which that is.
     #[error(
-        "which image the container is of cannot be told, and {} has no line `*`: name its policy by \
-         the annotation {POLICY}", path.display()
+        "which image the container is of cannot be told, and {} has no line `*` for such containers",
+        path.display()
     )]
     UnknownImage {
         /// The file.
@@ -205,71 +245,109 @@ impl Policies {
         Policies { folder: folder.to_owned() }
     }
 
-    /// What is to be done with a container: what its annotation says, else what is bound to its image.
+    /// What is to be done with a container: what is bound to its image, and what its annotation says.
+    /// An annotation may name a policy where none is bound, or one that permits no more than that; what
+    /// permits more it may where the binding is overridable.
     ///
     /// # Errors
-    /// If that cannot be told.
+    /// If that cannot be told, or the annotation may not.
     pub fn choose(&self, spec: &Spec, image: impl FnOnce() -> Image) -> Result<Choice, BindError> {
-        let mode = spec.annotation(MODE)?.map(str::parse::<Mode>).transpose()?;
-        if let Some(name) = spec.annotation(POLICY)? {
-            let policy = Some(name.parse()?);
-            return Ok(Choice { policy, mode: mode.unwrap_or_default(), record: false });
-        }
-        if mode.is_some() {
-            return Err(BindError::ModeAlone);
-        }
-        let path = self.folder.join(BINDINGS);
-        let text = match fs::read_to_string(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Ok(Choice::default());
-            }
-            Err(source) => return Err(BindError::Read { path, source }),
-            Ok(text) => text,
-        };
-        let wrong = |source| BindError::Bindings { path: path.clone(), source };
-        let bindings = Bindings::parse(&text).map_err(wrong)?;
-        if bindings.is_empty() {
-            return Ok(Choice::default());
-        }
+        let asked = Asked::of(spec)?;
+        let Some(bindings) = self.bindings()? else { return self.decide(asked, None) };
         let image = image();
-        match bindings.choose(&image).map_err(wrong)? {
-            Some(binding) => Ok(Choice {
-                policy: binding.policy.clone(),
-                mode: binding.mode,
-                record: binding.record,
-            }),
-            None if image.is_unknown() => Err(BindError::UnknownImage { path }),
-            None => Ok(Choice::default()),
+        match bindings.choose(&image).map_err(|source| self.wrong(source))? {
+            Some(binding) => self.decide(asked, Some(binding)),
+            None if image.is_unknown() => Err(BindError::UnknownImage { path: self.file() }),
+            None => self.decide(asked, None),
         }
     }
 
-    /// The profile by which a policy confines this container, for these runtimes. `library` is the
-    /// newest kernel whose calls their libseccomp knows, if that is known.
+    /// The same for who cannot know the image: of the bindings those of all images hold.
     ///
     /// # Errors
-    /// If no profile says what the policy says, or by it calls would pass that the policy denies.
+    /// As there.
+    pub fn choose_by_annotation(&self, spec: &Spec) -> Result<Choice, BindError> {
+        let asked = Asked::of(spec)?;
+        let bindings = self.bindings()?.unwrap_or_default();
+        let binding = bindings.choose(&Image::default()).map_err(|source| self.wrong(source))?;
+        self.decide(asked, binding)
+    }
+
+    fn decide(&self, asked: Asked, binding: Option<&Binding>) -> Result<Choice, BindError> {
+        let bound = binding.cloned().map(|binding| (binding.policy, binding.mode));
+        let record = binding.is_some_and(|binding| binding.record);
+        let overridable = binding.is_some_and(|binding| binding.overridable);
+        let (policy, mode) = bound.unwrap_or_default();
+        let Some(name) = asked.policy else {
+            return Ok(Choice { policy, mode, within: None, record });
+        };
+        // Where everything passes already, nothing can be looser.
+        let logs = policy.is_some() && mode == Mode::Log;
+        if asked.mode == Mode::Log && !logs && !overridable {
+            return Err(BindError::NotOverridable { path: self.file() });
+        }
+        let within = policy.filter(|bound| !logs && !overridable && *bound != name);
+        Ok(Choice { policy: Some(name), mode: asked.mode, within, record })
+    }
+
+    /// The file of bindings.
+    fn file(&self) -> PathBuf {
+        self.folder.join(BINDINGS)
+    }
+
+    fn wrong(&self, source: BindingsError) -> BindError {
+        BindError::Bindings { path: self.file(), source }
+    }
+
+    /// The bindings, if there are any.
+    fn bindings(&self) -> Result<Option<Bindings>, BindError> {
+        let path = self.file();
+        let text = match fs::read_to_string(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(BindError::Read { path, source }),
+            Ok(text) => text,
+        };
+        let bindings = Bindings::parse(&text).map_err(|source| self.wrong(source))?;
+        Ok((!bindings.is_empty()).then_some(bindings))
+    }
+
+    /// The profile by which the policy of this choice confines the container, for these runtimes; none
+    /// where the engine's own stays. `library` is the newest kernel whose calls their libseccomp knows,
+    /// if that is known.
+    ///
+    /// # Errors
+    /// If no profile says what the policy says, by it calls would pass that the policy denies, or more
+    /// pass by it than by the one that it has to stay within.
     pub fn profile(
         &self,
-        name: &PolicyName,
-        mode: Mode,
+        choice: &Choice,
         spec: &Spec,
         runtimes: &[Runtime],
         library: Option<KernelVersion>,
-    ) -> Result<Value, BindError> {
-        let path = self.find(name)?;
-        let bytes = read(&path).map_err(|source| BindError::Read { path: path.clone(), source })?;
-        let failed = |error| BindError::Policy { path: path.clone(), source: Box::new(error) };
+    ) -> Result<Option<Value>, BindError> {
+        let Some(name) = &choice.policy else { return Ok(None) };
+        let mode = choice.mode;
         let uname = rustix::system::uname();
         let kernel = KernelVersion::from_release(&uname.release().to_string_lossy())?;
         let mut target = Target::new(Arch::NATIVE.unwrap_or(Arch::X86_64), kernel)
             .with_capabilities(spec.capabilities())?;
-        let mut profile = Value::Null;
+        let file = self.open(name)?;
+        let path = &file.path;
+        let failed = |error| BindError::Policy { path: path.clone(), source: Box::new(error) };
+        let within = match &choice.within {
+            Some(bound) => Some((bound, self.open(bound)?)),
+            None => None,
+        };
+        let mut profile = None;
         for &runtime in runtimes {
             let loss = |what| BindError::Loss { path: path.clone(), runtime, what };
             target.runtime = runtime;
             target.library = None;
-            let imported = Format::detect(&bytes).import(&bytes, &target).map_err(failed)?;
-            let policy = fitted(imported.policy, mode, runtimes);
+            let policy = fitted(file.import(&target)?, mode, runtimes);
+            if let Some((bound, file)) = &within {
+                let outer = file.import(&target)?;
+                self.stays_within((name, &policy), (bound, &fitted(outer, mode, runtimes)))?;
+            }
             if let Some(what) = format::demands(&policy).into_iter().next() {
                 return Err(loss(what));
             }
@@ -291,16 +369,52 @@ impl Policies {
                 exported.text.clone_from(&with_library.text);
             }
             if let Some(one) = differs {
-                let call = call::name(&one.witness).map_or_else(
-                    || format!("call {}", one.witness.nr),
-                    |call| call.name().to_owned(),
-                );
+                let call = named(&one.witness);
                 let (first, second) = (action_text(one.first), action_text(one.second));
                 return Err(loss(format!("{call} would get {second} and not {first}")));
             }
-            profile = serde_json::from_str(&exported.text).map_err(SpecError::from)?;
+            profile = Some(serde_json::from_str(&exported.text).map_err(SpecError::from)?);
         }
         Ok(profile)
+    }
+
+    /// Demands that nothing passes by the first that does not pass by the second.
+    fn stays_within(
+        &self,
+        (name, policy): (&PolicyName, &Policy),
+        (bound, outer): (&PolicyName, &Policy),
+    ) -> Result<(), BindError> {
+        let unclear = |source: Box<dyn std::error::Error + Send + Sync>| BindError::Incomparable {
+            name: name.clone(),
+            bound: bound.clone(),
+            source,
+        };
+        let decision = |policy: &Policy| -> Result<Decision, BindError> {
+            let rules = policy.lower().map_err(|error| unclear(error.into()))?;
+            rules.decision().map_err(|error| unclear(error.into()))
+        };
+        let compared = decision(policy)?.compare(&decision(outer)?);
+        let compared = compared.map_err(|error| unclear(error.into()))?;
+        if matches!(compared.allowed, Relation::Equal | Relation::Tighter) {
+            return Ok(());
+        }
+        let more = |one: &&Difference| one.first.lets_pass() && !one.second.lets_pass();
+        let call = compared.differences.iter().find(more).map(|one| named(&one.witness));
+        Err(BindError::Looser {
+            name: name.clone(),
+            bound: bound.clone(),
+            call: call.unwrap_or_else(|| "some call".to_owned()),
+            path: self.file(),
+        })
+    }
+
+    /// The file of a policy.
+    fn open(&self, name: &PolicyName) -> Result<PolicyFile, BindError> {
+        let path = self.find(name)?;
+        match read(&path) {
+            Ok(bytes) => Ok(PolicyFile { path, bytes }),
+            Err(source) => Err(BindError::Read { path, source }),
+        }
     }
 
     fn find(&self, name: &PolicyName) -> Result<PathBuf, BindError> {
@@ -330,19 +444,47 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The policy with what these runtimes call themselves, in this mode.
-fn fitted(mut policy: Policy, mode: Mode, runtimes: &[Runtime]) -> Policy {
-    for runtime in runtimes {
-        let set = runtime.needs().to_owned();
-        // `runc 1.1.5`: what it needs has been seen, and is less than what it may need.
-        let is_this = |needing: &str| needing.split(' ').next() == Some(runtime.name());
-        let seen = policy.necessity.values().flatten().any(
-            |necessity| matches!(necessity, Necessity::NeededBy { runtime } if is_this(runtime)),
-        );
-        if !seen && !policy.include.contains(&set) {
-            policy.include.push(set);
+/// What an annotation asks for.
+#[derive(Default)]
+struct Asked {
+    policy: Option<PolicyName>,
+    mode: Mode,
+}
+
+impl Asked {
+    fn of(spec: &Spec) -> Result<Asked, BindError> {
+        let mode = spec.annotation(MODE)?.map(str::parse::<Mode>).transpose()?;
+        let policy = spec.annotation(POLICY)?.map(str::parse).transpose()?;
+        if mode.is_some() && policy.is_none() {
+            return Err(BindError::ModeAlone);
         }
+        Ok(Asked { policy, mode: mode.unwrap_or_default() })
     }
+}
+
+/// A policy's file, as it was read.
+struct PolicyFile {
+    path: PathBuf,
+    bytes: Vec<u8>,
+}
+
+impl PolicyFile {
+    fn import(&self, target: &Target) -> Result<Policy, BindError> {
+        let imported = Format::detect(&self.bytes).import(&self.bytes, target);
+        let failed = |error| BindError::Policy { path: self.path.clone(), source: Box::new(error) };
+        Ok(imported.map_err(failed)?.policy)
+    }
+}
+
+/// What a call is called.
+fn named(witness: &SeccompData) -> String {
+    let unnamed = || format!("call {}", witness.nr);
+    call::name(witness).map_or_else(unnamed, |call| call.name().to_owned())
+}
+
+/// The policy with what these runtimes call themselves, in this mode.
+fn fitted(policy: Policy, mode: Mode, runtimes: &[Runtime]) -> Policy {
+    let mut policy = oci::with_needs(policy, runtimes);
     if mode == Mode::Log {
         let log = |action: Action| if action.lets_pass() { action } else { Action::Log };
         policy.default = log(policy.default);
@@ -377,9 +519,9 @@ mod tests {
         std::io::Write::write_all(&mut &file, policy.as_bytes()).unwrap();
         file.set_len(LIMIT + 1).unwrap();
         let spec = Spec::parse(br#"{"linux": {}}"#).unwrap();
-        let name = "large".parse().unwrap();
         let policies = Policies::new(folder.path());
-        let profile = policies.profile(&name, Mode::Enforce, &spec, &[Runtime::Runc], None);
+        let choice = Choice { policy: Some("large".parse().unwrap()), ..Choice::default() };
+        let profile = policies.profile(&choice, &spec, &[Runtime::Runc], None);
         let Err(BindError::Read { source, .. }) = profile else { panic!("{profile:?}") };
         assert!(source.to_string().contains("larger than 16 MiB"), "{source}");
     }

@@ -1,9 +1,10 @@
 //! Which images are confined by which policy: the file `bindings` in the policy folder.
 //!
-//! A line a binding: `IMAGE POLICY [MODE] [record]`, apart by blanks. `IMAGE` is a digest (`sha256:…`),
-//! a name, or the beginning of one with `*` at its end. `POLICY` is a policy's name, or `-` for what the
-//! engine gives. With `record` the containers are recorded as well. `#` begins a comment. A digest is
-//! more specific than a name, that than a pattern, and a longer pattern than a shorter one.
+//! A line a binding: `IMAGE POLICY [MODE] [record] [overridable]`, apart by blanks. `IMAGE` is a digest
+//! (`sha256:…`), a name, or the beginning of one with `*` at its end. `POLICY` is a policy's name, or `-`
+//! for what the engine gives. With `record` the containers are recorded as well, with `overridable` their
+//! annotations may choose what permits more. `#` begins a comment. A digest is more specific than a name,
+//! that than a pattern, and a longer pattern than a shorter one.
 
 use super::bind::{Mode, PolicyName};
 use super::image::{Image, is_digest};
@@ -25,6 +26,8 @@ pub struct Binding {
     pub mode: Mode,
     /// Whether they are recorded, each into a file that is named by its id.
     pub record: bool,
+    /// Whether annotations may choose a policy that permits more, and the mode `log`.
+    pub overridable: bool,
 }
 
 /// Some images.
@@ -43,7 +46,7 @@ pub enum Images {
 #[non_exhaustive]
 pub enum BindingsError {
     /// A line is no binding.
-    #[error("line {line}: {wrong}; write IMAGE POLICY [enforce|log] [record]")]
+    #[error("line {line}: {wrong}; write IMAGE POLICY [enforce|log] [record] [overridable]")]
     Line {
         /// Which.
         line: usize,
@@ -66,11 +69,19 @@ impl Bindings {
             let wrong = |wrong: String| BindingsError::Line { line, wrong };
             let text = text.split('#').next().unwrap_or_default();
             let words: Vec<&str> = text.split_whitespace().collect();
-            let (&[images, policy, ref rest @ ..], record) = (match words.split_last() {
-                None => continue,
-                Some((&"record", rest)) => (rest, true),
-                Some(_) => (words.as_slice(), false),
-            }) else {
+            let (mut words, mut record, mut overridable) = (words.as_slice(), false, false);
+            while let Some((last, rest)) = words.split_last() {
+                match *last {
+                    "record" => record = true,
+                    "overridable" => overridable = true,
+                    _ => break,
+                }
+                words = rest;
+            }
+            let &[images, policy, ref rest @ ..] = words else {
+                if words.is_empty() && !record && !overridable {
+                    continue;
+                }
                 return Err(wrong("there is no policy".to_owned()));
             };
             let mode = match *rest {
@@ -87,6 +98,7 @@ impl Bindings {
                 },
                 mode,
                 record,
+                overridable,
             });
         }
         Ok(Bindings(bindings))
@@ -163,7 +175,8 @@ mod tests {
         let digest = format!("sha256:{}", "0".repeat(64));
         let text = format!(
             "# which\n* base log\nregistry/* registry\nregistry/web* web # all\n\
-             registry/web:1 one log\n{digest} exact\nother - record\nalias one\n"
+             registry/web:1 one log overridable\n{digest} exact\nother - record\nalias one \
+             overridable record\n"
         );
         let bindings = Bindings::parse(&text).unwrap();
         let chosen = |digests: &[&str], names: &[&str]| {
@@ -177,13 +190,11 @@ mod tests {
         assert_eq!(chosen(&[], &["registry/web:1"]), is("one", Mode::Log));
         assert_eq!(chosen(&[&digest], &["registry/web:1"]), is("exact", Mode::Enforce));
         assert_eq!(chosen(&[], &["other"]), is("-", Mode::Enforce));
-        let recorded: Vec<usize> = bindings
-            .0
-            .iter()
-            .filter(|binding| binding.record)
-            .map(|binding| binding.line)
-            .collect();
-        assert_eq!(recorded, [7]);
+        let lines = |is: fn(&&Binding) -> bool| {
+            bindings.0.iter().filter(is).map(|binding| binding.line).collect::<Vec<_>>()
+        };
+        assert_eq!(lines(|binding| binding.record), [7, 8]);
+        assert_eq!(lines(|binding| binding.overridable), [5, 8]);
         let tie = bindings.choose(&image(&[], &["registry/web:1", "alias"]));
         assert_eq!(tie, Err(BindingsError::Tie(5, 8)));
         let none = Bindings::parse("x y\n").unwrap();
@@ -196,6 +207,7 @@ mod tests {
             ("web", "line 1: there is no policy"),
             ("\nweb x log y", "line 2: `y` is one word too many"),
             ("web record", "line 1: there is no policy"),
+            ("overridable", "line 1: there is no policy"),
             ("sha256:12 x", "is no digest"),
             ("a*b x", "not at its end"),
             ("web ../x", "no name of a policy"),
