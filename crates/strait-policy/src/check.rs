@@ -167,7 +167,8 @@ impl Checker<'_> {
             Some(Because::Include(index)) => Subject::Include(index),
             Some(Because::Default) => Subject::Default,
             Some(Because::Unknown) => Subject::Unknown,
-            Some(Because::Exec | Because::Isolation | Because::Foreign) | None => Subject::Policy,
+            Some(Because::Exec | Because::Isolation | Because::Network | Because::Foreign)
+            | None => Subject::Policy,
         }
     }
 

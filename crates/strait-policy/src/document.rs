@@ -7,6 +7,7 @@ use strait_abi::{Arch, Syscall};
 use strait_bpf::Action;
 
 use crate::action::parse_action;
+use crate::network::Network;
 use crate::policy::{
     API_VERSION, Architectures, Declared, Exec, FileDigest, Identity, Isolation, KIND, Metadata,
     Necessity, Numbers, Observed, Policy, Reachable, RecordingSource, Rule, Step, Unknown,
@@ -64,6 +65,7 @@ fn document(root: &Node, text: &str) -> Result<Policy, Fault> {
     if let Some(node) = fields.take("isolation") {
         policy.isolation = isolation(node)?;
     }
+    policy.network = fields.take("network").map(network).transpose()?;
     if let Some(list) = fields.take("include") {
         policy.include = list.list("include")?.iter().map(set).collect::<Result<_, _>>()?;
     }
@@ -209,6 +211,34 @@ fn isolation(node: &Node) -> Result<Isolation, Fault> {
     let other_processes = !allowed(fields.take("other-processes"), "other-processes")?;
     fields.finish()?;
     Ok(Isolation { other_processes })
+}
+
+fn network(node: &Node) -> Result<Network, Fault> {
+    let mut fields = Fields::new(node, "network")?;
+    let network = Network {
+        connect: entries(fields.take("connect"), "connect", "address")?,
+        listen: entries(fields.take("listen"), "listen", "address")?,
+        unix: entries(fields.take("unix"), "unix", "name of a socket")?,
+    };
+    fields.finish()?;
+    Ok(network)
+}
+
+/// A list of texts that their type can read, and which says itself what would be right; none is an
+/// empty list.
+fn entries<T>(list: Option<&Node>, field: &str, what: &'static str) -> Result<BTreeSet<T>, Fault>
+where
+    T: FromStr<Err: std::fmt::Display> + Ord,
+{
+    let Some(list) = list else { return Ok(BTreeSet::new()) };
+    let read = |node: &Node| {
+        let text = node.text(field)?;
+        text.parse().map_err(|error: T::Err| {
+            let (value, right) = (text.to_owned(), error.to_string());
+            node.span.fault(Problem::Invalid { what, value, right })
+        })
+    };
+    list.list(field)?.iter().map(read).collect()
 }
 
 /// `allow` or `deny`; what is not mentioned is allowed.
@@ -555,6 +585,36 @@ spec:
         ] {
             let error = of(&exec).unwrap_err().to_string();
             assert!(error.contains(expected), "{exec}: {error}");
+        }
+    }
+
+    #[test]
+    fn where_a_workload_may_get_to_is_read_and_printed_back() {
+        let of = |network: &str| {
+            Policy::parse(&format!(
+                "apiVersion: strait.dev/v1alpha1\nkind: SyscallPolicy\nspec:\n  \
+                 architectures: [x86_64]\n  default: allow\n  network: {network}\n"
+            ))
+        };
+        for network in [
+            "{}",
+            "{connect: ['10.0.0.0/8:443', '*:53'], listen: ['[::1]:0'], unix: [/run/x, /run/y/, '@z']}",
+        ] {
+            let policy = of(network).unwrap();
+            assert!(policy.network.is_some());
+            assert_eq!(Policy::parse(&policy.to_string()).unwrap(), policy);
+            assert_eq!(Policy::parse(&policy.to_json()).unwrap(), policy);
+        }
+        for (network, expected) in [
+            ("{connect: ['example.com:443']}", "names are not resolved"),
+            ("{connect: ['10.0.0.1/8:443']}", "bits after those of its block"),
+            ("{listen: ['[::ffff:1.2.3.4]:1']}", "an IPv4 address"),
+            ("{connect: [443]}", "must be a text"),
+            ("{unix: [run/x]}", "an absolute path"),
+            ("{conect: []}", "did you mean `connect`?"),
+        ] {
+            let error = of(network).unwrap_err().to_string();
+            assert!(error.contains(expected), "{network}: {error}");
         }
     }
 

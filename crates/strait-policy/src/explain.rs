@@ -69,7 +69,10 @@ impl Policy {
                     Because::Rule(index) => self.rules[index].when.as_ref(),
                     _ => closings.iter().find_map(|(other, rule)| {
                         let named = rule.syscalls.contains(&query.syscall);
-                        rule.when.as_ref().filter(|_| named && *other == because)
+                        let of = |text: &&crate::When| {
+                            text.condition(query.syscall, query.arch).ok() == when
+                        };
+                        rule.when.as_ref().filter(|_| named && *other == because).filter(of)
                     }),
                 };
                 let text = text.map(ToString::to_string);

@@ -24,6 +24,7 @@ mod lower;
 mod meaning;
 mod merge;
 mod narrow;
+pub mod network;
 pub mod policy;
 mod principle;
 mod print;

@@ -2,7 +2,7 @@
 //!
 //! For each number that a call can have, on each audit arch of the policy, in this order:
 //!
-//! 0. what `exec` and `isolation` close, whatever the rules say;
+//! 0. what `exec`, `isolation` and `network` close, whatever the rules say;
 //! 1. of the rules that are for the ABI and have the call, by name or by number, the first whose
 //!    condition holds for the arguments;
 //! 2. `foreign`, if the number belongs to no ABI of the policy: it has the x32 bit where x32 is
@@ -12,6 +12,8 @@
 //!    is newer if it is greater than the number of every call that is not; otherwise it is a hole;
 //! 5. `default`.
 //!
+//! Where `network` has a supervisor decide, what would let a call pass has it notified instead.
+//!
 //! Every other audit arch gets `foreign`.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,7 +21,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use strait_abi::{Arch, AuditArch, KernelVersion, Syscall};
 use strait_bpf::Action;
 
-use crate::closing::closings;
+use crate::closing::{Narrowed, closings, narrowed};
 use crate::policy::{Policy, Rule};
 use crate::rules::{Arm, Chain, Condition, Rules, Table};
 use crate::sets::Set;
@@ -116,6 +118,8 @@ pub enum Because {
     Exec,
     /// `isolation`: the call reaches other processes.
     Isolation,
+    /// `network`: the call leads to an address, or goes around those that are decided.
+    Network,
     /// A rule, by its index from 0.
     Rule(usize),
     /// `foreign`: the call belongs to no ABI of the policy.
@@ -215,9 +219,46 @@ impl<'a> Scope<'a> {
         Ok(steps)
     }
 
+    /// What a number gets if no condition holds, where `network` narrows what is let pass; the
+    /// conditions are handed over in the order in which they are tried.
+    fn decide(
+        &self,
+        nr: u32,
+        mut when_holds: impl FnMut(Condition, Action, Because),
+    ) -> Result<(Action, Because), LowerError> {
+        let names = self.names(nr).iter().map(|(_, call)| *call);
+        let notified = (Action::Notify, Because::Network);
+        match narrowed(self.policy, names) {
+            None => self.decide_unnarrowed(nr, when_holds),
+            Some(Narrowed::Always) => {
+                let narrow = |action: Action, because| {
+                    if action.lets_pass() { notified } else { (action, because) }
+                };
+                let (action, because) = self.decide_unnarrowed(nr, |when, action, because| {
+                    let (action, because) = narrow(action, because);
+                    when_holds(when, action, because);
+                })?;
+                Ok(narrow(action, because))
+            }
+            Some(Narrowed::When(condition)) => {
+                let (action, because) = self.decide_unnarrowed(nr, |when, action, because| {
+                    if action.lets_pass() {
+                        let both = Condition::All(vec![when.clone(), condition.clone()]);
+                        when_holds(both, Action::Notify, Because::Network);
+                    }
+                    when_holds(when, action, because);
+                })?;
+                if action.lets_pass() {
+                    when_holds(condition, Action::Notify, Because::Network);
+                }
+                Ok((action, because))
+            }
+        }
+    }
+
     /// What a number gets if no condition holds; the conditions are handed over in the order in which
     /// they are tried.
-    fn decide(
+    fn decide_unnarrowed(
         &self,
         nr: u32,
         mut when_holds: impl FnMut(Condition, Action, Because),
@@ -302,6 +343,50 @@ mod tests {
 
     fn policy(spec: &str) -> String {
         format!("apiVersion: strait.dev/v1alpha1\nkind: SyscallPolicy\nspec: {spec}\n")
+    }
+
+    #[test]
+    fn what_passes_and_leads_to_an_address_is_the_supervisors_to_decide() {
+        let text = policy(
+            "{architectures: [x86_64, i386], default: errno(EPERM), include: ['set:io'], \
+             network: {connect: ['*:80']}, rules: [\
+             {syscalls: [connect, io_uring_setup, socket], action: allow},\
+             {syscalls: [bind], action: kill-process},\
+             {syscalls: [sendto], when: 'flags == 0', action: log}]}",
+        );
+        let rules = Policy::parse(&text).unwrap().lower().unwrap();
+        let decide = |call: &str, args: [u64; 6]| {
+            let nr = Syscall::from_name(call).unwrap().number(Arch::X86_64).unwrap();
+            let arch = Arch::X86_64.audit_arch();
+            rules.decide(&SeccompData { nr, arch, instruction_pointer: 0, args })
+        };
+        assert_eq!(decide("connect", [0; 6]), Action::Notify);
+        assert_eq!(decide("bind", [0; 6]), Action::KillProcess);
+        assert_eq!(decide("listen", [0; 6]), Action::Errno(1));
+        assert_eq!(decide("io_uring_setup", [0; 6]), Action::Errno(38));
+        assert_eq!(decide("sendto", [0, 0, 0, 0, 7, 0]), Action::Notify);
+        assert_eq!(decide("sendto", [0, 0, 0, 0, 1 << 32, 0]), Action::Notify);
+        assert_eq!(decide("sendto", [0; 6]), Action::Log);
+        assert_eq!(decide("sendto", [0, 0, 0, 1, 7, 0]), Action::Errno(1));
+        for (socket, expected) in [
+            ([1, 1, 0], Action::Allow),
+            ([1, 5, 0], Action::Allow),
+            ([2, 0o2000001, 0], Action::Allow),
+            ([10, 2, 17], Action::Allow),
+            ([2, 5, 0], Action::Errno(93)),
+            ([2, 1, 262], Action::Errno(93)),
+            ([2, 1, 132], Action::Errno(93)),
+            ([2, 3, 0], Action::Errno(93)),
+            ([16, 3, 0], Action::Errno(97)),
+            ([17, 3, 0], Action::Errno(97)),
+            ([40, 1, 0], Action::Errno(97)),
+        ] {
+            let [domain, kind, protocol] = socket;
+            assert_eq!(decide("socket", [domain, kind, protocol, 0, 0, 0]), expected, "{socket:?}");
+        }
+        let socketcall = Syscall::from_name("socketcall").unwrap().number(Arch::I386).unwrap();
+        let call = SeccompData::new(Arch::I386.audit_arch(), socketcall);
+        assert_eq!(rules.decide(&call), Action::Errno(38));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use strait_bpf::Action;
 
 use crate::format::product::chain_products;
 use crate::lower::LowerError;
+use crate::network::Network;
 use crate::policy::{Architectures, Exec, Necessity, Policy, Unknown};
 use crate::raise::raise;
 use crate::rules::{Arm, Chain, Condition, Rules, Table, Test};
@@ -37,7 +38,9 @@ impl Policy {
     /// # Errors
     /// If one of them has no meaning, or conditions are too intricate to be combined.
     pub fn merge(&self, other: &Policy) -> Result<Policy, MergeError> {
-        let (one, two) = (self.lower()?, other.lower()?);
+        // Where sockets lead to is not in what is lowered for others: both lists are joined below.
+        let bare = |policy: &Policy| Policy { network: None, ..policy.clone() }.lower();
+        let (one, two) = (bare(self)?, bare(other)?);
         let arches: BTreeSet<Arch> =
             self.architectures.iter().chain(other.architectures.iter()).collect();
         let mut rules = Rules::new(self.foreign.max(other.foreign));
@@ -72,6 +75,13 @@ impl Policy {
                     // Nobody looks at digests then; what has one is no longer on the list.
                     false => BTreeSet::new(),
                 },
+            });
+        }
+        if let (Some(one), Some(two)) = (&self.network, &other.network) {
+            merged.network = Some(Network {
+                connect: one.connect.union(&two.connect).copied().collect(),
+                listen: one.listen.union(&two.listen).copied().collect(),
+                unix: one.unix.union(&two.unix).cloned().collect(),
             });
         }
         let recordings: BTreeMap<&str, _> = self
@@ -211,6 +221,28 @@ mod tests {
             }
         }
         assert_eq!(merged.merge(&merged).unwrap().lower(), merged.lower());
+    }
+
+    #[test]
+    fn addresses_of_both_are_permitted_and_no_others() {
+        let with = |network: &str| {
+            policy(&format!("{{architectures: [x86_64], default: allow, network: {network}}}"))
+        };
+        let (one, two) = (
+            with("{connect: ['10.0.0.1:1'], unix: [/a]}"),
+            with("{connect: ['10.0.0.2:2'], listen: ['*:3']}"),
+        );
+        let both = with("{connect: ['10.0.0.1:1', '10.0.0.2:2'], listen: ['*:3'], unix: [/a]}");
+        let merged = one.merge(&two).unwrap();
+        assert_eq!(merged.network, both.network);
+        assert_eq!(merged.lower(), both.lower());
+        // Where one of them asks for nothing, either will do.
+        let merged = one.merge(&policy("{architectures: [x86_64], default: allow}")).unwrap();
+        assert_eq!(merged.network, None);
+        let connect = strait_abi::Syscall::from_name("connect").unwrap();
+        let nr = connect.number(Arch::X86_64).unwrap();
+        let call = SeccompData::new(Arch::X86_64.audit_arch(), nr);
+        assert_eq!(merged.lower().unwrap().decide(&call), Action::Allow);
     }
 
     #[test]

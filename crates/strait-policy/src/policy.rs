@@ -9,6 +9,7 @@ use std::str::FromStr;
 use strait_abi::{Arch, KernelVersion, Syscall};
 use strait_bpf::Action;
 
+use crate::network::Network;
 use crate::when::When;
 
 /// `apiVersion` of the policies that this version writes and reads.
@@ -35,6 +36,8 @@ pub struct Policy {
     pub exec: Option<Exec>,
     /// What the workload is kept away from.
     pub isolation: Isolation,
+    /// Where it may get to by sockets, if not everywhere.
+    pub network: Option<Network>,
     /// Named sets that are allowed, after the rules.
     pub include: Vec<String>,
     /// The rules; of those that name a call, the first whose condition holds decides.
@@ -62,6 +65,7 @@ impl Policy {
             unknown: None,
             exec: None,
             isolation: Isolation::default(),
+            network: None,
             include: Vec::new(),
             rules: Vec::new(),
             steps: Vec::new(),

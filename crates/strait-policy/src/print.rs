@@ -75,6 +75,23 @@ fn document(policy: &Policy) -> String {
     if policy.isolation.other_processes {
         out.line(1, "isolation: {other-processes: deny}");
     }
+    if let Some(network) = &policy.network {
+        let mut map = Map::default();
+        for (name, list) in [("connect", &network.connect), ("listen", &network.listen)] {
+            if !list.is_empty() {
+                let list = list.iter().map(|entry| scalar(&entry.to_string())).collect();
+                map.0.push((name.to_owned(), Part::List(list)));
+            }
+        }
+        if !network.unix.is_empty() {
+            let list = network.unix.iter().map(|name| scalar(&name.to_string())).collect();
+            map.0.push(("unix".to_owned(), Part::List(list)));
+        }
+        match map.0.is_empty() {
+            true => out.line(1, "network: {}"),
+            false => out.map(1, "network", &map),
+        }
+    }
     if !policy.include.is_empty() {
         out.list(1, "include", policy.include.iter().map(String::as_str));
     }

@@ -57,6 +57,22 @@ fn allow_or_deny(description: &str) -> Value {
     json!({"description": description, "enum": ["allow", "deny"]})
 }
 
+/// Parts of an absolute path, none of them `.` or `..`; or an abstract name.
+const UNIX_NAME: &str = "^((/([^/.]|[.][^/.]|[.][.][^/])[^/]*)+/?|@.{1,107})$";
+
+fn endpoints(description: &str) -> Value {
+    let v4 = "[0-9]{1,3}([.][0-9]{1,3}){3}(/[0-9]{1,2})?";
+    let v6 = "\\[[0-9a-fA-F:.]+(/[0-9]{1,3})?\\]";
+    let ports = "[*]|[0-9]{1,5}(-[0-9]{1,5})?";
+    json!({
+        "description": description,
+        "type": "array", "items": {
+            "type": "string",
+            "pattern": format!("^([*]|localhost|{v4}|{v6}):({ports})$"),
+        },
+    })
+}
+
 fn spec() -> Value {
     let sets: Vec<&str> = Set::ALL.iter().map(Set::name).collect();
     object(
@@ -76,6 +92,14 @@ fn spec() -> Value {
             })),
             "isolation": object(&[], json!({
                 "other-processes": allow_or_deny("Whether processes outside are in reach."),
+            })),
+            "network": object(&[], json!({
+                "connect": endpoints("What the workload may connect and send to."),
+                "listen": endpoints("What it may bind to and listen on."),
+                "unix": {
+                    "description": "The unix sockets that it may use, by path, by folder (with / at the end) or by abstract name (with @ before it).",
+                    "type": "array", "items": {"type": "string", "pattern": UNIX_NAME},
+                },
             })),
             "identity": object(&["name"], json!({
                 "name": text("The account, token or key that the workload acts as."),
@@ -220,6 +244,7 @@ spec:
   unknown: {after: '6.18', action: allow}
   exec: {allow: [/bin]}
   isolation: {}
+  network: {connect: ['10.0.0.0/8:443', '*:53'], listen: ['[::1]:8080'], unix: [/run/x, '@y']}
   rules: [{syscalls: [read], action: allow}]
   recordings: [{digest: x, engine: ebpf, kernel: 6.18.1}]
   necessity:
@@ -247,6 +272,7 @@ spec:
             ("unknown", &properties["unknown"]),
             ("exec", &properties["exec"]),
             ("isolation", &properties["isolation"]),
+            ("network", &properties["network"]),
             ("a rule", &schema["$defs"]["rule"]),
             ("a recording", &properties["recordings"]["items"]),
             ("observed", &necessity["observed"]),

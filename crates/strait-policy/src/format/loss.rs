@@ -52,6 +52,12 @@ pub fn demands(policy: &Policy) -> Vec<String> {
     if policy.isolation != Isolation::default() {
         demands.push("the isolation from other processes (`isolation`) is left out".to_owned());
     }
+    if policy.network.is_some() {
+        demands.push(
+            "a supervisor decides where sockets lead to (`network`): without one such calls fail"
+                .to_owned(),
+        );
+    }
     demands
 }
 
