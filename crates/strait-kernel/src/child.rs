@@ -370,6 +370,7 @@ impl PendingChild {
         if let Some(Confinement { program, options, gate, keep_listener }) = confinement {
             self.keep_listener = keep_listener;
             let listener = match gate {
+                Some(_) if keep_listener => seccomp::patient_listener_flags(options.threads),
                 Some(_) => seccomp::listener_flags(options.threads),
                 None => 0,
             };

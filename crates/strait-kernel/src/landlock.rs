@@ -14,8 +14,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use landlock::{
-    AccessFs, CompatLevel, Compatible, PathBeneath, PathFd, PathFdError, Ruleset, RulesetAttr,
-    RulesetCreated, RulesetCreatedAttr, RulesetError, Scope,
+    AccessFs, AccessNet, CompatLevel, Compatible, PathBeneath, PathFd, PathFdError, Ruleset,
+    RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetError, Scope,
 };
 use rustix::io::Errno;
 use rustix::thread::{self, CapabilitySet};
@@ -30,6 +30,9 @@ pub struct Wanted {
     pub execute: Option<Vec<PathBuf>>,
     /// No tracing of tasks outside, no signals to them and no connection to their abstract sockets.
     pub apart: bool,
+    /// No connecting and no binding of TCP sockets by the task itself, where the kernel has rights on
+    /// that (ABI 4, Linux 6.7): for a task whose supervisor does both for it.
+    pub no_tcp: bool,
 }
 
 /// A domain that can be put on a child ([`crate::command::Command::landlock`]).
@@ -113,25 +116,31 @@ pub fn abi() -> u32 {
 /// # Errors
 /// If the kernel lacks what is wanted, or a file is not there.
 pub fn domain(wanted: &Wanted) -> Result<Option<Domain>, LandlockError> {
-    if *wanted == Wanted::default() {
+    let has = abi();
+    let no_tcp = wanted.no_tcp && has >= 4;
+    if wanted.execute.is_none() && !wanted.apart && !no_tcp {
         return Ok(None);
     }
-    let has = abi();
     let scoped = wanted.apart && has >= 6;
     // Without the right to refer (ABI 2) nothing could be renamed from one folder to another.
     let (what, needs) = match wanted.execute {
         Some(_) => ("a list of what may be executed", 2),
         None => ("keeping away from other processes", 2),
     };
-    if has < needs {
+    if has < needs && (wanted.execute.is_some() || wanted.apart) {
         return Err(LandlockError::Unsupported { what, needs, has });
     }
     let mut ruleset = Ruleset::default().set_compatibility(CompatLevel::HardRequirement);
     if scoped {
         ruleset = ruleset.scope(Scope::Signal | Scope::AbstractUnixSocket)?;
     }
+    if no_tcp {
+        // With no rule for any port.
+        ruleset = ruleset.handle_access(AccessNet::ConnectTcp | AccessNet::BindTcp)?;
+    }
     // A ruleset has to handle something.
-    if wanted.execute.is_some() || !scoped {
+    let bare = !scoped && !no_tcp;
+    if wanted.execute.is_some() || bare {
         ruleset = ruleset.handle_access(AccessFs::Execute | AccessFs::Refer)?;
     }
     if wanted.execute.is_some() {
@@ -148,7 +157,7 @@ pub fn domain(wanted: &Wanted) -> Result<Option<Domain>, LandlockError> {
                 created = permit(created, path.clone(), AccessFs::Execute)?;
             }
         }
-        None if !scoped => {
+        None if bare => {
             created = permit(created, PathBuf::from("/"), AccessFs::Execute)?;
             created = permit(created, PathBuf::from("/"), AccessFs::Refer)?;
         }

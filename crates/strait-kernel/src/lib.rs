@@ -6,6 +6,7 @@
 pub mod attack;
 pub mod audit;
 mod before_exec;
+pub mod caller;
 pub mod child;
 pub mod command;
 pub mod dump;

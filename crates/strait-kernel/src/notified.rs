@@ -3,7 +3,7 @@
 use strait_bpf::{Action, Insn, Op, Program};
 
 use crate::child::{Child, ExecError, PendingChild, TICK, again};
-use crate::seccomp::{self, LoadError, Notification, Privileges};
+use crate::seccomp::{self, LoadError, Notification, Privileges, Threads};
 use crate::supervision::Supervision;
 
 /// A child that has its filter and waits in execve for the answer. When this is dropped the child
@@ -36,7 +36,7 @@ impl PendingChild {
         let program = Program::new(vec![notify]).map_err(|_| ExecError::FilterNotLoaded {
             source: LoadError::from_errno(libc::EINVAL),
         })?;
-        self.order(&program, privileges, seccomp::patient_listener_flags(), None)?;
+        self.order(&program, privileges, seccomp::patient_listener_flags(Threads::This), None)?;
         self.go_on()?;
         // Others may fork from now on: a copy of the listener in a child that waits for its exec
         // is closed by that, and nobody else answers.

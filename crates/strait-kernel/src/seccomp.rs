@@ -263,6 +263,27 @@ impl Listener {
         self.send(libc::seccomp_notif_resp { id, val: 0, error: 0, flags })
     }
 
+    /// Makes the call return `value`, as if it had been made.
+    ///
+    /// # Errors
+    /// ENOENT if the call is gone.
+    pub fn return_from_call(&self, id: u64, value: i64) -> io::Result<()> {
+        self.send(libc::seccomp_notif_resp { id, val: value, error: 0, flags: 0 })
+    }
+
+    /// Has a notified task wake its supervisor on its own CPU, and the supervisor the task on its own,
+    /// where the kernel can (Linux 6.6): each is about to sleep, so nothing is gained by another CPU
+    /// and the caches are lost. An older kernel is slower.
+    pub fn stay_on_cpu(&self) {
+        /// `SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP` (include/uapi/linux/seccomp.h).
+        const SYNC_WAKE_UP: libc::c_ulong = 1;
+        // SAFETY: the descriptor is open for the borrow; SET_FLAGS takes a number. An older kernel
+        // answers EINVAL.
+        unsafe {
+            libc::ioctl(self.fd.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SET_FLAGS, SYNC_WAKE_UP)
+        };
+    }
+
     /// Makes the call fail with `errno` (1 to 4095).
     ///
     /// # Errors
@@ -317,14 +338,20 @@ pub(crate) fn listener_flags(threads: Threads) -> libc::c_ulong {
 /// The flags that ask for a listener, and that a call that the supervisor has read waits for its
 /// answer whatever signals come, as far as the kernel can do that (Linux 5.19). Without, a signal
 /// makes the call start over, which is one notification more.
-pub(crate) fn patient_listener_flags() -> libc::c_ulong {
+pub(crate) fn patient_listener_flags(threads: Threads) -> libc::c_ulong {
     let killable = libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
-    let both = listener_flags(Threads::This) | killable;
+    let flags = listener_flags(threads);
+    if waits_patiently() { flags | killable } else { flags }
+}
+
+/// Whether a call that the supervisor has read can be made to wait for its answer whatever signals
+/// come (`SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV`, Linux 5.19): without, one that a signal interrupts
+/// is made again though the supervisor may have made it in the task's place already.
+pub fn waits_patiently() -> bool {
+    let killable = libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
+    let flags = listener_flags(Threads::This) | killable;
     // Flags are looked at before the filter: without one, EFAULT says that they are known.
-    match seccomp(libc::SECCOMP_SET_MODE_FILTER, both, ptr::null()) {
-        Err(libc::EFAULT) => both,
-        _ => both & !killable,
-    }
+    matches!(seccomp(libc::SECCOMP_SET_MODE_FILTER, flags, ptr::null()), Err(libc::EFAULT))
 }
 
 /// The flags of `SECCOMP_SET_MODE_FILTER` for these options, without a listener.

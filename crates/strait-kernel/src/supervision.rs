@@ -30,24 +30,10 @@ pub struct Supervision {
 impl Supervision {
     /// Takes up a listener.
     ///
-    /// Where the kernel can (Linux 6.6) a notified task wakes its supervisor on its own CPU and the
-    /// supervisor the task on its own: each is about to sleep, so nothing is gained by another CPU
-    /// and the caches are lost.
-    ///
     /// # Errors
     /// If there is no memory for the notifications.
     pub fn new(listener: Listener) -> io::Result<Supervision> {
-        /// `SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP` (include/uapi/linux/seccomp.h).
-        const SYNC_WAKE_UP: libc::c_ulong = 1;
-        // SAFETY: the descriptor is open for the borrow; SET_FLAGS takes a number. An older kernel
-        // answers EINVAL, and is slower.
-        unsafe {
-            libc::ioctl(
-                listener.as_fd().as_raw_fd(),
-                libc::SECCOMP_IOCTL_NOTIF_SET_FLAGS,
-                SYNC_WAKE_UP,
-            )
-        };
+        listener.stay_on_cpu();
         Ok(Supervision { listener, mailbox: Shared::new()? })
     }
 

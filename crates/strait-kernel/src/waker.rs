@@ -8,6 +8,7 @@ use std::ptr;
 #[derive(Clone, Copy, Debug)]
 pub struct Waker {
     thread: libc::pid_t,
+    signal: libc::c_int,
 }
 
 impl Waker {
@@ -15,15 +16,24 @@ impl Waker {
     ///
     /// It uses the real-time signal before the last, for which the process must have no use.
     pub fn new() -> Waker {
+        Waker::by(libc::SIGRTMAX() - 1)
+    }
+
+    /// The same by SIGURG, for a process that passes real-time signals on to another.
+    pub fn by_urgent_signal() -> Waker {
+        Waker::by(libc::SIGURG)
+    }
+
+    fn by(signal: libc::c_int) -> Waker {
         extern "C" fn nothing(_: libc::c_int) {}
         // SAFETY: an all-zero action is a valid one: no flags (so that waits are interrupted), an
         // empty mask.
         let mut action: libc::sigaction = unsafe { MaybeUninit::zeroed().assume_init() };
         action.sa_sigaction = nothing as *const () as usize;
         // SAFETY: the handler does nothing, which is safe at any point of any thread.
-        unsafe { libc::sigaction(wake_signal(), &raw const action, ptr::null_mut()) };
+        unsafe { libc::sigaction(signal, &raw const action, ptr::null_mut()) };
         // SAFETY: the call takes nothing and cannot fail.
-        Waker { thread: unsafe { libc::gettid() } }
+        Waker { thread: unsafe { libc::gettid() }, signal }
     }
 
     /// Interrupts the thread's wait, if it is waiting; to be repeated until it has noticed.
@@ -31,7 +41,7 @@ impl Waker {
         let process = rustix::process::getpid().as_raw_nonzero().get();
         // SAFETY: the call takes numbers only; a thread that has ended is ESRCH, and the signal
         // has a handler that does nothing.
-        unsafe { libc::syscall(libc::SYS_tgkill, process, self.thread, wake_signal()) };
+        unsafe { libc::syscall(libc::SYS_tgkill, process, self.thread, self.signal) };
     }
 }
 
@@ -39,8 +49,4 @@ impl Default for Waker {
     fn default() -> Waker {
         Waker::new()
     }
-}
-
-fn wake_signal() -> libc::c_int {
-    libc::SIGRTMAX() - 1
 }
