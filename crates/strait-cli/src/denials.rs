@@ -95,12 +95,13 @@ impl Teller {
         let calls = if total == 1 { "call" } else { "calls" };
         let mut text = format!("strait: {total} {calls} {what}:");
         for counted in counted {
-            let Counted { image, arch, nr, arguments, action, count } = counted;
+            let Counted { image, arch, nr, arguments, reach, action, count } = counted;
             let data = strait_bpf::SeccompData::new(*arch, *nr);
             let name = match call::name(&data) {
                 Some(name) => name.name().to_owned(),
                 None => format!("call {nr} of {arch}"),
             };
+            let name = reach.clone().unwrap_or(name);
             let when = arguments.as_ref().map_or(String::new(), |when| format!(" with {when}"));
             text.push_str(&format!(
                 "\n  {count:>8}  {name}{when}: {} ({})",
@@ -129,9 +130,12 @@ impl Teller {
             "strait: {what}{times}: {}[{}] {} -> {}{}{permit}",
             denial.process.name,
             denial.tid,
-            call::call_text(&denial.data),
+            tried(denial),
             action_text(denial.action),
-            self.by(denial.because),
+            match &denial.reach {
+                Some(reach) => format!(": {}", reach.why),
+                None => self.by(denial.because),
+            },
         )
     }
 
@@ -146,6 +150,8 @@ impl Teller {
             "name": denial.process.name,
             "image": shown(&denial.process.image),
             "call": call::call_text(&denial.data),
+            "reach": denial.reach.as_ref().map(|reach| &reach.what),
+            "why": denial.reach.as_ref().map(|reach| &reach.why),
             "arch": denial.data.arch.to_string(),
             "nr": denial.data.nr,
             "args": denial.data.args.map(|arg| format!("{arg:#x}")),
@@ -165,6 +171,7 @@ impl Teller {
             Some(Because::Unknown) => " by `unknown`".to_owned(),
             Some(Because::Exec) => " by `exec`".to_owned(),
             Some(Because::Isolation) => " by `isolation`".to_owned(),
+            Some(Because::Network) => " by `network`".to_owned(),
             Some(Because::Foreign) => " by `foreign`".to_owned(),
             Some(Because::Default) => " by `default`".to_owned(),
             _ => String::new(),
@@ -192,8 +199,16 @@ impl Teller {
     }
 }
 
+/// What was tried: where it led to, or the call with its arguments.
+fn tried(denial: &Denial) -> String {
+    match &denial.reach {
+        Some(reach) if !reach.what.is_empty() => reach.what.clone(),
+        _ => call::call_text(&denial.data),
+    }
+}
+
 fn counted_json(counted: &Counted) -> Value {
-    let Counted { image, arch, nr, arguments, action, count } = counted;
+    let Counted { image, arch, nr, arguments, reach, action, count } = counted;
     let data = strait_bpf::SeccompData::new(*arch, *nr);
     json!({
         "image": shown(image),
@@ -201,6 +216,7 @@ fn counted_json(counted: &Counted) -> Value {
         "nr": nr,
         "name": call::name(&data).map(|name| name.name()),
         "when": arguments,
+        "reach": reach,
         "action": action_text(*action),
         "count": count,
     })

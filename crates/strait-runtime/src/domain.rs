@@ -1,4 +1,4 @@
-//! What `exec` and `isolation` of a policy ask of Landlock, and what holds then and what does not.
+//! What `exec`, `isolation` and `network` of a policy ask of Landlock, and what holds then and what does not.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -8,8 +8,12 @@ use std::path::{Path, PathBuf};
 use object::Endianness;
 use object::elf::FileHeader64;
 use object::read::elf::{FileHeader, ProgramHeader};
+use rustix::io::Errno;
 use strait_abi::{Arch, Syscall};
+use strait_kernel::caller::Caller;
 use strait_kernel::landlock::{self, Domain, LandlockError, Wanted};
+use strait_kernel::seccomp::waits_patiently;
+use strait_kernel::task::Task;
 use strait_policy::policy::Exec;
 use strait_policy::{Policy, Query};
 
@@ -35,6 +39,12 @@ pub enum ContainError {
         #[source]
         source: io::Error,
     },
+    /// A supervisor cannot make calls in the place of a task.
+    #[error(
+        "`network` cannot be held: the memory and the descriptors of a task are out of reach; that takes \
+         Linux 5.6 with CONFIG_CROSS_MEMORY_ATTACH, and no filter on Strait itself that forbids it"
+    )]
+    Supervision(#[source] io::Error),
     /// The kernel gives no such domain.
     #[error(transparent)]
     Landlock(#[from] LandlockError),
@@ -73,7 +83,11 @@ pub fn contain(policy: &Policy) -> Result<Contained, ContainError> {
         }
     };
     let apart = policy.isolation.other_processes;
-    let domain = landlock::domain(&Wanted { execute, apart })?;
+    let no_tcp = policy.network.is_some();
+    if no_tcp {
+        supervision(policy, &mut gaps)?;
+    }
+    let domain = landlock::domain(&Wanted { execute, apart, no_tcp })?;
     if apart && domain.as_ref().is_some_and(|domain| !domain.is_scoped()) {
         gaps.push(
             "signals to other processes and their abstract sockets are in reach: that takes Linux \
@@ -84,11 +98,54 @@ pub fn contain(policy: &Policy) -> Result<Contained, ContainError> {
     Ok(Contained { domain, gaps })
 }
 
+/// What a supervisor needs of the kernel, and what it does not hold.
+fn supervision(policy: &Policy, gaps: &mut Vec<String>) -> Result<(), ContainError> {
+    let own = rustix::process::getpid();
+    let probe = || {
+        let caller = Caller::new(own.as_raw_nonzero().get().cast_unsigned())?;
+        // Descriptor 0 need not be open.
+        match caller.descriptor(0) {
+            Ok(_) | Err(Errno::BADF) => {}
+            Err(errno) => return Err(errno),
+        }
+        let mut byte = [0];
+        caller.read(u64::try_from(std::ptr::from_ref(&own).addr()).unwrap_or(0), &mut byte)
+    };
+    probe().map_err(|errno| ContainError::Supervision(errno.into()))?;
+    if !waits_patiently() {
+        gaps.push(
+            "a call that a signal interrupts may be made twice: that takes Linux 5.19".to_owned(),
+        );
+    }
+    /// CAP_NET_ADMIN.
+    const ADMIN: u64 = 1 << 12;
+    if Task::read(own, own).is_ok_and(|task| task.capabilities.effective & ADMIN != 0) {
+        gaps.push(
+            "the command has CAP_NET_ADMIN, and can have the kernel send elsewhere what it sends to \
+             a permitted address"
+                .to_owned(),
+        );
+    }
+    if passes(policy, "pidfd_getfd") {
+        gaps.push(
+            "sockets of other processes that the command may trace are in reach: that takes \
+             `isolation: {other-processes: deny}`"
+                .to_owned(),
+        );
+    }
+    Ok(())
+}
+
 /// Whether the filter lets any execve of this machine's ABI pass, after the command's own.
 fn may_execute(policy: &Policy) -> bool {
+    passes(policy, "execve")
+}
+
+/// Whether the filter lets any such call of this machine's ABI pass.
+fn passes(policy: &Policy, name: &str) -> bool {
     let query = Arch::NATIVE
-        .zip(Syscall::from_name("execve"))
-        .map(|(arch, execve)| policy.explain(&Query::any(execve, arch)));
+        .zip(Syscall::from_name(name))
+        .map(|(arch, call)| policy.explain(&Query::any(call, arch)));
     // Where that is not known it is told rather than not.
     !matches!(query, Some(Ok(explained)) if !explained.actions().iter().any(|a| a.lets_pass()))
 }

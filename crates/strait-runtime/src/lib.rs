@@ -11,6 +11,7 @@ pub mod inspect;
 pub mod launch;
 pub mod listeners;
 pub mod mode;
+pub mod network;
 pub mod oci;
 pub mod record;
 pub mod rendering;

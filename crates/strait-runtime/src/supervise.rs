@@ -21,6 +21,7 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -31,6 +32,7 @@ use strait_policy::rules::{Arm, Chain, Condition, Op, Test, Width};
 use strait_policy::{Because, Policy, Query, Rules, call};
 
 use crate::mode::map_actions;
+use crate::network::Reach;
 use crate::wait::Attended;
 
 /// What a supervisor does with calls that the policy does not let pass.
@@ -72,14 +74,20 @@ pub struct Denial {
     pub action: Action,
     /// Which part of the policy says so, where the call is one that is known.
     pub because: Option<Because>,
+    /// Where it led to, if that is what was denied.
+    pub reach: Option<Reach>,
     /// How often this process image has been denied this call with such arguments until now.
     pub times: u64,
 }
 
 impl Denial {
-    /// The rule that would let this call pass, to be put before the others; `None` for a call that
-    /// has no name.
+    /// The rule that would let this call pass, to be put before the others, or the entry of a list of
+    /// `network`; `None` for a call that has no name, and for what no policy can permit.
     pub fn permit(&self) -> Option<String> {
+        if let Some(reach) = &self.reach {
+            let (list, entry) = reach.permit.as_ref()?;
+            return Some(format!("network.{list}: [\"{entry}\"]"));
+        }
         let name = call::name(&self.data)?.name();
         Some(match call::narrowest(&self.data) {
             Some(when) => format!("{{syscalls: [{name}], when: \"{when}\", action: allow}}"),
@@ -100,7 +108,7 @@ pub struct Process {
 /// Answers the calls that a filter notifies.
 #[derive(Debug)]
 pub struct Supervisor {
-    listener: Listener,
+    listener: Arc<Listener>,
     policy: Policy,
     rules: Rules,
     answering: Answering,
@@ -117,6 +125,7 @@ struct Kind {
     nr: u32,
     /// The arguments that have names.
     arguments: Option<String>,
+    reach: Option<String>,
     action: Action,
 }
 
@@ -131,6 +140,8 @@ pub struct Counted {
     pub nr: u32,
     /// The arguments that have names, as a condition.
     pub arguments: Option<String>,
+    /// Where the call led to, if that is what was denied.
+    pub reach: Option<String>,
     /// What the policy answers.
     pub action: Action,
     /// How often.
@@ -149,7 +160,20 @@ impl Supervisor {
         rules: Rules,
         answering: Answering,
     ) -> Supervisor {
+        let listener = Arc::new(listener);
         Supervisor { listener, policy, rules, answering, kinds: BTreeMap::new(), others: 0 }
+    }
+
+    pub(crate) fn listener(&self) -> Arc<Listener> {
+        Arc::clone(&self.listener)
+    }
+
+    pub(crate) fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    pub(crate) fn answering(&self) -> Answering {
+        self.answering
     }
 
     /// Answers every call that waits, and tells of those that the policy does not let pass. Never
@@ -161,7 +185,7 @@ impl Supervisor {
     /// If the listener fails.
     pub fn serve(&mut self, tell: &mut dyn FnMut(&Denial)) -> io::Result<bool> {
         loop {
-            let mut fds = [PollFd::new(&self.listener, PollFlags::IN)];
+            let mut fds = [PollFd::new(&*self.listener, PollFlags::IN)];
             match poll(&mut fds, Some(&Timespec::default())) {
                 Ok(0) => return Ok(true),
                 Ok(_) => {}
@@ -193,6 +217,7 @@ impl Supervisor {
                 arch: kind.arch,
                 nr: kind.nr,
                 arguments: kind.arguments.clone(),
+                reach: kind.reach.clone(),
                 action: kind.action,
                 count,
             })
@@ -201,16 +226,28 @@ impl Supervisor {
         (counted, self.others)
     }
 
-    fn answer(
+    /// Answers a call that is decided by its registers.
+    pub(crate) fn answer(
         &mut self,
         notification: &Notification,
         tell: &mut dyn FnMut(&Denial),
     ) -> io::Result<()> {
-        let &Notification { id, tid, data } = notification;
-        let action = self.rules.decide(&data);
+        let action = self.rules.decide(&notification.data);
         if action.lets_pass() {
-            return ignore_gone(self.listener.continue_call(id));
+            return ignore_gone(self.listener.continue_call(notification.id));
         }
+        self.deny(notification, action, None, tell)
+    }
+
+    /// Answers a call that is not permitted, for where it leads to or by its registers alone.
+    pub(crate) fn deny(
+        &mut self,
+        notification: &Notification,
+        action: Action,
+        reach: Option<Reach>,
+        tell: &mut dyn FnMut(&Denial),
+    ) -> io::Result<()> {
+        let &Notification { id, tid, data } = notification;
         let process = process(tid);
         // What was read is of this task only if its call still waits.
         let process = if self.listener.is_waiting(id) { process } else { Process::default() };
@@ -226,17 +263,28 @@ impl Supervisor {
             Err(error) if gone(&error) => return Ok(()),
             Err(error) => return Err(error),
         }
-        let times = self.count(&process, &data, action);
-        tell(&Denial { tid, process, data, action, because: self.because(&data), times });
+        let times = self.count(&process, &data, action, reach.as_ref());
+        let because = match reach {
+            Some(_) => Some(Because::Network),
+            None => self.because(&data),
+        };
+        tell(&Denial { tid, process, data, action, because, reach, times });
         Ok(())
     }
 
-    fn count(&mut self, process: &Process, data: &SeccompData, action: Action) -> u64 {
+    fn count(
+        &mut self,
+        process: &Process,
+        data: &SeccompData,
+        action: Action,
+        reach: Option<&Reach>,
+    ) -> u64 {
         let kind = Kind {
             image: process.image.clone(),
             arch: data.arch,
             nr: data.nr,
             arguments: call::narrowest(data),
+            reach: reach.map(|reach| reach.what.clone()),
             action,
         };
         if let Some(times) = self.kinds.get_mut(&kind) {

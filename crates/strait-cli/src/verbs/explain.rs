@@ -81,6 +81,9 @@ impl Shown<'_> {
                 None => "`unknown`".to_owned(),
             },
             Because::Default => "no rule decides, so `default`".to_owned(),
+            Because::Exec => "`exec`".to_owned(),
+            Because::Isolation => "`isolation`".to_owned(),
+            Because::Network => "`network`".to_owned(),
             _ => format!("{} is no architecture of the policy, so `foreign`", self.query.arch),
         }
     }

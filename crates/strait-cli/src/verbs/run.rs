@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, anyhow};
 use rustix::process::{DumpableBehavior, Pid, Signal, set_dumpable_behavior};
@@ -16,6 +17,7 @@ use strait_policy::{Attempt, Policy, Rules, action_text, replay};
 use strait_runtime::domain::{ContainError, contain};
 use strait_runtime::exec_check::{ExecCheck, NotAllowed};
 use strait_runtime::launch::{Enforcement, Started};
+use strait_runtime::network::Service;
 use strait_runtime::record::{self, Choice, Ready, Request, Target};
 use strait_runtime::supervise::{Answering, Supervisor, Telling, notifying};
 use strait_runtime::wait::Held;
@@ -69,9 +71,19 @@ fn confined(args: &Run) -> Result<ExitCode, Failure> {
         }
     }
     match args.mode {
+        RunMode::Enforce if policy.network.is_some() => {
+            supervised(args, &command, check, policy, rules, Answering::Enforce)
+        }
         RunMode::Enforce => enforced(args, &command, &rules, check),
         RunMode::Notify => supervised(args, &command, check, policy, rules, Answering::Enforce),
         RunMode::Canary => supervised(args, &command, None, policy, rules, Answering::Observe),
+        RunMode::Log if policy.network.is_some() => {
+            let error = anyhow!(
+                "{} has `network`, and the kernel's log sees no addresses: use `--mode canary`",
+                input::name(&args.policy)
+            );
+            Err(Failure::bad_input(error))
+        }
         RunMode::Log => logged(args, &command, &rules),
     }
 }
@@ -111,7 +123,8 @@ fn enforced(
     signal::end_as(ended.status)
 }
 
-/// A supervisor answers, or looks on.
+/// A supervisor answers what the policy has it decide, and in the modes for that whatever is denied; or
+/// looks on.
 fn supervised(
     args: &Run,
     command: &Command,
@@ -122,10 +135,14 @@ fn supervised(
 ) -> Result<ExitCode, Failure> {
     let file = args.denials_fd.map(inherited).transpose();
     let file = file.context("--denials-fd").map_err(Failure::bad_input)?.map(File::from);
-    let mut teller = Teller::new(args.denials, file, answering, &policy)
+    let teller = Teller::new(args.denials, file, answering, &policy)
         .context("denials cannot be told to the journal")
         .map_err(Failure::refused)?;
-    let loaded = notifying(&rules, answering);
+    let loaded = match args.mode {
+        // What is denied by registers the kernel answers by itself.
+        RunMode::Enforce => rules.clone(),
+        _ => notifying(&rules, answering),
+    };
     let enforcement = Enforcement::supervised(&loaded, &Options::default(), LoadOptions::default())
         .with_context(|| input::name(&args.policy))
         .map_err(Failure::bad_input)?;
@@ -136,13 +153,28 @@ fn supervised(
     keep_secrets();
     let listener = started.child.take_listener();
     let listener = listener.context("there is no listener").map_err(Failure::refused)?;
+    let network = policy.network.clone();
     let mut supervisor = Supervisor::new(listener, policy, rules, answering);
-    let mut tell = |denial: &_| teller.tell(denial);
-    let mut telling = Telling { supervisor: &mut supervisor, tell: &mut tell };
-    let ended = wait::until_end_attending(&started.child, &relay, Some(&mut telling), held)
-        .map_err(Failure::refused)?;
+    let teller = Arc::new(Mutex::new(teller));
+    let telling = Arc::clone(&teller);
+    let mut tell = move |denial: &_| {
+        telling.lock().unwrap_or_else(PoisonError::into_inner).tell(denial);
+    };
+    let (ended, (counted, others)) = if let Some(network) = network {
+        let service = Service::start(supervisor, network, Box::new(tell)).map_err(|error| {
+            // It could do nothing on the network, but it would run.
+            let _ = started.child.signal(Signal::KILL);
+            Failure::refused(anyhow!(error).context("there are no threads for a supervisor"))
+        })?;
+        let ended = wait::until_end_attending(&started.child, &relay, None, held);
+        (ended.map_err(Failure::refused)?, service.counted())
+    } else {
+        let mut telling = Telling { supervisor: &mut supervisor, tell: &mut tell };
+        let ended = wait::until_end_attending(&started.child, &relay, Some(&mut telling), held);
+        (ended.map_err(Failure::refused)?, supervisor.counted())
+    };
     drop(relay);
-    let (counted, others) = supervisor.counted();
+    let mut teller = teller.lock().unwrap_or_else(PoisonError::into_inner);
     teller.sum_up(&counted, others);
     say_if_killed(ended.status.signal());
     signal::end_as(ended.status)

@@ -494,6 +494,7 @@ fn fitted(policy: Policy, mode: Mode, runtimes: &[Runtime]) -> Policy {
         policy.steps.clear();
         policy.exec = None;
         policy.isolation = Isolation::default();
+        policy.network = None;
         // libseccomp kills whoever calls by an ABI that is not listed: so are all that run here.
         let more: &[Arch] = match Arch::NATIVE {
             Some(Arch::X86_64) => &[Arch::X86_64, Arch::I386, Arch::X32],

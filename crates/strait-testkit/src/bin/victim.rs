@@ -16,6 +16,11 @@
 //! - `hold-listener`: loads a filter that notifies number 1500, and keeps the listener
 //! - `drop-listener`: the same, and closes the listener
 //! - `note-mode FILE`: appends the `Seccomp:` line of `/proc/self/status` to the file
+//! - `race-connect ALLOWED DENIED N`: connects a UDP socket N times to a port of 127.0.0.1, while another
+//!   thread goes on writing one port and the other into the address; prints how often it came to
+//!   which: `connected ALLOWED DENIED FAILED`
+//! - `race-send ALLOWED DENIED N`: the same with sendmsg, whose header and parts are changed too; prints
+//!   `sent PASSED FAILED`
 //! - `pid`: prints `pid PID`
 //! - `line`: waits until standard input has a line more
 //! - `ready`: prints `ready`
@@ -23,6 +28,7 @@
 //! - `exit STATUS`
 #![allow(clippy::unwrap_used, reason = "a victim has nobody to report to")]
 
+use std::cell::UnsafeCell;
 use std::ffi::CString;
 use std::io::{Read, Write};
 use std::time::Duration;
@@ -113,6 +119,14 @@ fn main() {
                 let mut file = std::fs::File::options().append(true).open(argument()).unwrap();
                 file.write_all(format!("{mode}\n").as_bytes()).unwrap();
             }
+            "race-connect" | "race-send" => {
+                let ports = [argument().parse().unwrap(), argument().parse().unwrap()];
+                let times = argument().parse().unwrap();
+                match word.as_str() {
+                    "race-connect" => race_connect(ports, times),
+                    _ => race_send(ports, times),
+                }
+            }
             "pid" => say(&format!("pid {}", std::process::id())),
             "line" => drop(io::stdin().read_line(&mut String::new())),
             "ready" => say("ready"),
@@ -121,6 +135,118 @@ fn main() {
             other => panic!("the victim knows no `{other}`"),
         }
     }
+}
+
+/// Memory that a thread changes while the kernel reads it.
+#[repr(C)]
+struct Raced {
+    address: UnsafeCell<[libc::sockaddr_in; 2]>,
+    header: UnsafeCell<libc::msghdr>,
+}
+
+// SAFETY: the threads write whole values with volatile stores, and nobody but the kernel reads.
+unsafe impl Sync for Raced {}
+
+impl Raced {
+    /// Two addresses, of the two ports, and a header that has the first and sends one byte.
+    fn new(ports: [u16; 2]) -> &'static Raced {
+        let address = |port: u16| {
+            // SAFETY: integers, for which zero is a value.
+            let mut address: libc::sockaddr_in = unsafe { std::mem::zeroed() };
+            address.sin_family = libc::sa_family_t::try_from(libc::AF_INET).unwrap();
+            address.sin_port = port.to_be();
+            address.sin_addr.s_addr = u32::from_be_bytes([127, 0, 0, 1]).to_be();
+            address
+        };
+        // SAFETY: integers and pointers, for which zero is a value.
+        let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
+        header.msg_namelen = 16;
+        header.msg_iov = Box::leak(Box::new(libc::iovec {
+            iov_base: Box::leak(Box::new(b'x')) as *mut u8 as *mut libc::c_void,
+            iov_len: 1,
+        }));
+        header.msg_iovlen = 1;
+        let raced = Box::leak(Box::new(Raced {
+            address: UnsafeCell::new(ports.map(address)),
+            header: UnsafeCell::new(header),
+        }));
+        raced.name(0);
+        raced
+    }
+
+    fn port(&self, port: u16) {
+        // SAFETY: in bounds: the cell holds two addresses, which live for ever.
+        let slot = unsafe { &raw mut (*self.address.get())[0].sin_port };
+        // SAFETY: aligned, and nobody but the kernel reads it.
+        unsafe { slot.write_volatile(port.to_be()) };
+    }
+
+    fn name(&self, which: usize) {
+        // SAFETY: in bounds of the two addresses.
+        let name = unsafe { self.address.get().cast::<libc::sockaddr_in>().add(which) };
+        // SAFETY: in bounds: the cell holds a header, which lives for ever.
+        let slot = unsafe { &raw mut (*self.header.get()).msg_name };
+        // SAFETY: aligned, and nobody but the kernel reads it.
+        unsafe { slot.write_volatile(name.cast()) };
+    }
+}
+
+fn udp_socket() -> i32 {
+    // SAFETY: no pointers.
+    let socket = unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM, 0) };
+    assert!(socket >= 0, "{}", io::Error::last_os_error());
+    socket
+}
+
+fn race_connect(ports: [u16; 2], times: u32) {
+    let raced = Raced::new(ports);
+    thread::spawn(move || {
+        loop {
+            ports.into_iter().for_each(|port| raced.port(port));
+        }
+    });
+    let socket = udp_socket();
+    let mut came = [0_u32; 3];
+    for _ in 0..times {
+        // SAFETY: an address of 16 bytes that lives for ever.
+        let done = unsafe { libc::connect(socket, raced.address.get().cast(), 16) };
+        let mut peer = raced_peer(socket);
+        if done != 0 {
+            // It is connected to what it was before, which is counted already.
+            peer = None;
+        }
+        let which = peer.and_then(|peer| ports.iter().position(|port| *port == peer));
+        came[which.unwrap_or(2)] += 1;
+    }
+    say(&format!("connected {} {} {}", came[0], came[1], came[2]));
+}
+
+/// The port that a socket is connected to.
+fn raced_peer(socket: i32) -> Option<u16> {
+    // SAFETY: integers, for which zero is a value.
+    let mut address: libc::sockaddr_in = unsafe { std::mem::zeroed() };
+    let mut length = 16;
+    // SAFETY: the kernel writes as much of the address as the length says.
+    let done = unsafe { libc::getpeername(socket, (&raw mut address).cast(), &mut length) };
+    (done == 0).then(|| u16::from_be(address.sin_port))
+}
+
+fn race_send(ports: [u16; 2], times: u32) {
+    let raced = Raced::new(ports);
+    thread::spawn(move || {
+        loop {
+            raced.name(1);
+            raced.name(0);
+        }
+    });
+    let socket = udp_socket();
+    let mut came = [0_u32; 2];
+    for _ in 0..times {
+        // SAFETY: a header that lives for ever, as all that it points to does.
+        let sent = unsafe { libc::sendmsg(socket, raced.header.get(), 0) };
+        came[usize::from(sent != 1)] += 1;
+    }
+    say(&format!("sent {} {}", came[0], came[1]));
 }
 
 fn say(line: &str) {
