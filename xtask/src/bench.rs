@@ -8,6 +8,7 @@ mod agreement;
 mod bound;
 mod building;
 pub(crate) mod calls;
+mod containers;
 mod deciding;
 mod diff;
 #[cfg(test)]
@@ -55,6 +56,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         [what] if what == "diff" => diff::run(None),
         [what, folder] if what == "diff" => diff::run(Some(folder.into())),
         [what] if what == "calls" => calls::run(),
+        [what] if what == "containers" => containers::run(),
         [what] if what == "inspect" => inspect::run(),
         [what] if what == "profiles" => profiles::run(),
         [what] if what == "verify" => verify::run(),
@@ -70,8 +72,8 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
             Ok(())
         }
         _ => bail!(
-            "usage: cargo xtask bench (calls | diff [FOLDER] | filters [FOLDER] | inspect | profiles | \
-             record | tighten | verify)"
+            "usage: cargo xtask bench (calls | containers | diff [FOLDER] | filters [FOLDER] | inspect | \
+             profiles | record | tighten | verify)"
         ),
     }
 }
