@@ -121,3 +121,55 @@ fn scaled(spans: &[Span]) -> Vec<Span> {
     };
     spans.iter().map(|span| Span { weight: scale(span.weight), ..*span }).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::Node;
+    use strait_bpf::Action;
+
+    /// Where a value gets to.
+    fn decide(graph: &Graph, mut at: NodeId, value: u32) -> NodeId {
+        while let Node::Test { compare, constant, yes, no } = graph.node(at) {
+            let holds = match compare {
+                Compare::Equal => value == constant,
+                Compare::AtLeast => value >= constant,
+                Compare::Above => value > constant,
+                Compare::AnyBit => value & constant != 0,
+            };
+            at = if holds { yes } else { no };
+        }
+        at
+    }
+
+    #[test]
+    fn any_number_of_spans_and_any_weights() {
+        let weights: [fn(u64) -> u64; 3] =
+            [|_| 1 << 48, |index| 1 << (index % 48), |index| u64::from(index == 7) << 60];
+        for (count, size) in [1, 2, 3, 120, 122, 5000, MOST, MOST + 1]
+            .into_iter()
+            .flat_map(|n| [(n, false), (n, true)])
+        {
+            for weight in weights {
+                let mut graph = Graph::default();
+                let targets = [1, 2, 3].map(|errno| graph.ret(Action::Errno(errno)));
+                // Every other one is alone, and three targets leave no chain.
+                let spans: Vec<Span> = (0..u32::try_from(count).unwrap_or(u32::MAX))
+                    .map(|index| Span {
+                        first: index * 3 / 2,
+                        last: (index + 1) * 3 / 2 - 1,
+                        target: targets[usize::from(index % 5 == 0) + usize::from(index % 2 == 0)],
+                        weight: weight(index.into()),
+                    })
+                    .collect();
+                let tree = tree(&mut graph, &spans, Aim { size, thorough: false });
+                for span in &spans {
+                    for value in [span.first, span.last] {
+                        let target = decide(&graph, tree.root, value);
+                        assert_eq!(target, span.target, "{count} spans, size {size}, {value}");
+                    }
+                }
+            }
+        }
+    }
+}
