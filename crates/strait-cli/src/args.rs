@@ -81,6 +81,8 @@ pub enum Verb {
     Prove(Prove),
     /// Run a command confined by a policy
     Run(Run),
+    /// From inside of `strait run`: move on to a later step of its policy, with all that runs there
+    Step(Step),
     /// Show what the kernel enforces on a process, or on all of them, thread by thread
     Inspect(Inspect),
     /// Check that what the kernel enforces on a process decides as a policy does
@@ -416,6 +418,9 @@ pub struct Run {
     /// Start at this step of the policy
     #[arg(long, value_name = "NAME")]
     pub step: Option<String>,
+    /// Stay at that step: what runs cannot move on to a later one, and the kernel alone answers
+    #[arg(long)]
+    pub stay: bool,
     /// What becomes of calls that the policy does not let pass
     #[arg(long, value_enum, default_value_t = RunMode::Enforce)]
     pub mode: RunMode,
@@ -439,6 +444,14 @@ pub struct Run {
     /// The command and its arguments
     #[arg(last = true, required = true, value_name = "CMD", value_hint = ValueHint::CommandWithArguments)]
     pub command: Vec<OsString>,
+}
+
+/// `strait step`.
+#[derive(Debug, Args)]
+pub struct Step {
+    /// The step
+    #[arg(value_name = "NAME")]
+    pub name: String,
 }
 
 /// What becomes of calls that a policy does not let pass.

@@ -10,6 +10,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use strait_policy::{Because, Policy, action_text, call};
+use strait_runtime::steps::{Moved, Trigger};
 use strait_runtime::supervise::{Answering, Counted, Denial};
 
 use crate::args::Denials;
@@ -73,6 +74,35 @@ impl Teller {
         }
     }
 
+    /// Tells that the workload has moved on, and whether that holds.
+    pub fn moved(&mut self, moved: &Moved) {
+        let Moved { from, to, by, tasks, bare } = moved;
+        let bare: Vec<i32> = bare.iter().map(|task| task.as_raw_pid()).collect();
+        let asked = match by {
+            Trigger::Asked(tid) => Some(*tid),
+            _ => None,
+        };
+        if self.form == Denials::Json {
+            let value = json!({
+                "event": "step",
+                "from": from,
+                "step": to,
+                "askedBy": asked,
+                "tasks": tasks,
+                "unconfined": bare,
+                "holds": bare.is_empty(),
+            });
+            return self.line(&value.to_string());
+        }
+        let asked = asked.map_or(String::new(), |tid| format!(", as {tid} asked for"));
+        let unit = if *tasks == 1 { "task" } else { "tasks" };
+        let held = match bare.is_empty() {
+            true => format!("holds for {tasks} {unit}"),
+            false => format!("does not hold: {bare:?} of {tasks} {unit} have no filter"),
+        };
+        self.line(&format!("strait: at step `{to}`{asked}; it {held}"));
+    }
+
     /// Tells of all of them, with exact counts.
     pub fn sum_up(&mut self, counted: &[Counted], others: u64) {
         let total = counted.iter().map(|counted| counted.count).fold(others, u64::saturating_add);
@@ -134,7 +164,7 @@ impl Teller {
             action_text(denial.action),
             match &denial.reach {
                 Some(reach) => format!(": {}", reach.why),
-                None => self.by(denial.because),
+                None => self.by(denial),
             },
         )
     }
@@ -156,14 +186,17 @@ impl Teller {
             "nr": denial.data.nr,
             "args": denial.data.args.map(|arg| format!("{arg:#x}")),
             "action": action_text(denial.action),
-            "because": self.by(denial.because).trim_start_matches(" by "),
+            "because": self.by(denial).trim_start_matches(" by "),
             "times": denial.times,
             "permit": denial.permit(),
         })
     }
 
-    fn by(&self, because: Option<Because>) -> String {
-        match because {
+    fn by(&self, denial: &Denial) -> String {
+        if let Some(step) = &denial.step {
+            return format!(" by step `{step}`");
+        }
+        match denial.because {
             Some(Because::Rule(index)) => format!(" by rule {}", index + 1),
             Some(Because::Include(index)) => {
                 format!(" by {}", self.policy.include.get(index).map_or("a set", String::as_str))

@@ -48,6 +48,7 @@ fn main() -> ExitCode {
         Verb::Prove(args) => verbs::prove::run(&args),
         Verb::Tighten(args) => verbs::tighten::run(&args),
         Verb::Run(args) => verbs::run::run(&args),
+        Verb::Step(args) => verbs::step::run(&args),
         Verb::Inspect(args) => verbs::inspect::run(&args),
         Verb::Containers(args) => verbs::containers::run(&args),
         Verb::Report(args) => verbs::report::run(&args),

@@ -84,6 +84,15 @@ impl Caller {
         whole(written, bytes.len())
     }
 
+    /// Ends its process.
+    ///
+    /// # Errors
+    /// EPERM if it is another user's; ESRCH if it is gone.
+    pub fn kill(&self) -> Result<(), Errno> {
+        // SIGKILL is the whole process's whichever of its threads gets it.
+        rustix::process::pidfd_send_signal(&self.pidfd, rustix::process::Signal::KILL)
+    }
+
     /// Sends the signal of a broken pipe, as the kernel does to a task that writes to one.
     pub fn signal_pipe(&self) {
         // A pidfd of a thread signals that thread. That it is gone is its own affair.

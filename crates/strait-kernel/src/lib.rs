@@ -20,6 +20,7 @@ pub mod ptrace;
 pub mod seccomp;
 mod shared;
 pub mod signal;
+pub mod step;
 pub mod streams;
 pub mod supervision;
 pub mod task;

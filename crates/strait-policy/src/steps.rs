@@ -60,6 +60,36 @@ impl Policy {
         Ok(rules)
     }
 
+    /// What a workload has that moves on while it runs, from a step (or from none) to those after it: the
+    /// rules that hold at the first, with every call notified that a later step decides otherwise. Who
+    /// is asked then answers by [`Policy::lower_at`] of the step that the workload is at.
+    ///
+    /// # Errors
+    /// If there is no such step, or the policy has no meaning.
+    pub fn lower_moving(&self, from: Option<&str>) -> Result<Rules, StepError> {
+        let (mut rules, passed) = match from {
+            Some(from) => (self.lower_at(from)?, self.up_to(from)?.len()),
+            None => (self.lower()?, 0),
+        };
+        for step in self.steps.iter().skip(passed) {
+            let step = self.lower_step(step)?;
+            rules = combined(&rules, &step, |older, newer| match stricter(older, newer) {
+                same if same == older => same,
+                _ => Action::Notify,
+            });
+        }
+        Ok(rules)
+    }
+
+    /// The steps after this one, or all of them, in order.
+    ///
+    /// # Errors
+    /// If there is no such step.
+    pub fn steps_after(&self, from: Option<&str>) -> Result<&[Step], StepError> {
+        let passed = from.map_or(Ok(0), |from| self.up_to(from).map(<[Step]>::len))?;
+        Ok(&self.steps[passed..])
+    }
+
     /// The steps up to this one, with it.
     fn up_to(&self, name: &str) -> Result<&[Step], StepError> {
         match self.steps.iter().position(|step| step.name == name) {
@@ -83,31 +113,36 @@ impl Policy {
 /// The more restrictive of what both say; where they are alike but for a value, the newer's, as the
 /// kernel decides of stacked filters.
 fn restricted(older: &Rules, newer: &Rules) -> Rules {
-    let mut rules = Rules::new(stricter(older.foreign(), newer.foreign()));
+    combined(older, newer, stricter)
+}
+
+/// For each call what `both` makes of what the two say.
+fn combined(older: &Rules, newer: &Rules, both: fn(Action, Action) -> Action) -> Rules {
+    let mut rules = Rules::new(both(older.foreign(), newer.foreign()));
     let arches = older.tables().chain(newer.tables()).map(|(arch, _)| arch);
     for arch in arches {
-        let table = |rules: &Rules| match rules.table(arch) {
+        let of = |rules: &Rules| match rules.table(arch) {
             Some(table) => table.clone(),
             None => Table::new(rules.foreign()),
         };
-        let (one, two) = (table(older), table(newer));
-        let mut both = Table::new(Action::Allow);
+        let (one, two) = (of(older), of(newer));
+        let mut table = Table::new(Action::Allow);
         let mut starts: Vec<u32> =
             one.spans().chain(two.spans()).map(|(first, _, _)| first).collect();
         starts.sort_unstable();
         for first in starts {
-            both.set(first, u32::MAX, chains(one.chain(first), two.chain(first)));
+            table.set(first, u32::MAX, chains(one.chain(first), two.chain(first), both));
         }
-        rules = rules.with_table(arch, both);
+        rules = rules.with_table(arch, table);
     }
     rules
 }
 
-/// For each arm of the newer chain all of the older one, restricted by what it says.
-fn chains(older: &Chain, newer: &Chain) -> Chain {
+/// For each arm of the newer chain all of the older one, combined with what it says.
+fn chains(older: &Chain, newer: &Chain, both: fn(Action, Action) -> Action) -> Chain {
     let mut arms = Vec::new();
     for arm in &newer.arms {
-        let by = |action| stricter(action, arm.action);
+        let by = |action| both(action, arm.action);
         let outcome = |arm: &Arm| by(arm.action);
         if older.arms.iter().any(|older_arm| outcome(older_arm) != by(older.otherwise)) {
             for older_arm in &older.arms {
@@ -117,7 +152,7 @@ fn chains(older: &Chain, newer: &Chain) -> Chain {
         }
         arms.push(Arm { when: arm.when.clone(), action: by(older.otherwise) });
     }
-    let by = |action| stricter(action, newer.otherwise);
+    let by = |action| both(action, newer.otherwise);
     let rest = older.arms.iter().map(|arm| Arm { when: arm.when.clone(), action: by(arm.action) });
     arms.extend(rest);
     Chain { arms, otherwise: by(older.otherwise) }
@@ -129,6 +164,9 @@ fn stricter(older: Action, newer: Action) -> Action {
 
 #[cfg(test)]
 mod tests {
+    use strait_abi::Arch;
+    use strait_bpf::{Decision, SeccompData};
+
     use super::*;
 
     fn policy(steps: &str) -> Policy {
@@ -169,6 +207,37 @@ mod tests {
         assert_eq!(at("drain"), base.under(&both).unwrap());
         assert_ne!(at("serve"), base);
         assert_ne!(at("serve"), at("drain"));
+    }
+
+    #[test]
+    fn what_a_later_step_decides_otherwise_is_asked_about_and_nothing_else() {
+        let policy = policy(STEPS);
+        for from in [None, Some("serve"), Some("drain")] {
+            let after = policy.steps_after(from).unwrap();
+            let steps = std::iter::once(from).chain(after.iter().map(|s| Some(s.name.as_str())));
+            let steps: Vec<Decision> = steps
+                .map(|step| match step {
+                    Some(step) => policy.lower_at(step).unwrap().decision().unwrap(),
+                    None => policy.lower().unwrap().decision().unwrap(),
+                })
+                .collect();
+            let moving = policy.lower_moving(from).unwrap().decision().unwrap();
+            assert_eq!(moving.actions().contains(&Action::Notify), steps.len() > 1);
+            let marked = |mark| moving.map(|a| if a == Action::Notify { mark } else { a }).unwrap();
+            let (low, high) = (marked(Action::Allow), marked(Action::KillProcess));
+            for at in &steps {
+                // What it does not ask about it decides as every step does.
+                assert_eq!(low.under(at).unwrap(), *at);
+                assert_eq!(at.under(&high).unwrap(), high);
+            }
+            for nr in 0..500 {
+                for args in [[0; 6], [1, 1, 0, 0, 0, 0], [2, 2, 0, 0, 0, 0], [16, 3, 0, 0, 0, 0]] {
+                    let call = SeccompData::new(Arch::X86_64.audit_arch(), nr).with_args(args);
+                    let differ = steps.iter().any(|at| at.decide(&call) != steps[0].decide(&call));
+                    assert_eq!(moving.decide(&call) == Action::Notify, differ, "{nr} {args:?}");
+                }
+            }
+        }
     }
 
     #[test]

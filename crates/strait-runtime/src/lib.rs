@@ -17,6 +17,7 @@ pub mod record;
 pub mod rendering;
 pub mod report;
 pub mod scope;
+pub mod steps;
 pub mod supervise;
 pub mod verdict;
 pub mod verify;

@@ -25,14 +25,17 @@ use std::sync::Arc;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
+use rustix::process::Pid;
 use strait_abi::{Arch, AuditArch, Syscall};
 use strait_bpf::{Action, SeccompData};
+use strait_kernel::caller::Caller;
 use strait_kernel::seccomp::{Listener, Notification};
 use strait_policy::rules::{Arm, Chain, Condition, Op, Test, Width};
 use strait_policy::{Because, Policy, Query, Rules, call};
 
 use crate::mode::map_actions;
 use crate::network::Reach;
+use crate::steps::{Steps, Trigger};
 use crate::wait::Attended;
 
 /// What a supervisor does with calls that the policy does not let pass.
@@ -74,6 +77,8 @@ pub struct Denial {
     pub action: Action,
     /// Which part of the policy says so, where the call is one that is known.
     pub because: Option<Because>,
+    /// The step that took it away, if it was not the policy's own answer from the start.
+    pub step: Option<String>,
     /// Where it led to, if that is what was denied.
     pub reach: Option<Reach>,
     /// How often this process image has been denied this call with such arguments until now.
@@ -87,6 +92,10 @@ impl Denial {
         if let Some(reach) = &self.reach {
             let (list, entry) = reach.permit.as_ref()?;
             return Some(format!("network.{list}: [\"{entry}\"]"));
+        }
+        // What a step takes away no rule gives back.
+        if self.step.is_some() {
+            return None;
         }
         let name = call::name(&self.data)?.name();
         Some(match call::narrowest(&self.data) {
@@ -110,7 +119,8 @@ pub struct Process {
 pub struct Supervisor {
     listener: Arc<Listener>,
     policy: Policy,
-    rules: Rules,
+    steps: Arc<Steps>,
+    workload: Pid,
     answering: Answering,
     kinds: BTreeMap<Kind, u64>,
     /// Denied calls of kinds for which there was no room any more.
@@ -152,24 +162,32 @@ pub struct Counted {
 const MAX_KINDS: usize = 4096;
 
 impl Supervisor {
-    /// A supervisor for a workload whose filter was made by [`notifying`] from the rules of this
-    /// policy.
+    /// A supervisor for what comes of this process, whose filter was made from the rules of this
+    /// policy: those that the steps ask for ([`Steps::loaded`]), or what [`notifying`] makes of them.
     pub fn new(
         listener: Listener,
+        workload: Pid,
         policy: Policy,
-        rules: Rules,
+        steps: Steps,
         answering: Answering,
     ) -> Supervisor {
-        let listener = Arc::new(listener);
-        Supervisor { listener, policy, rules, answering, kinds: BTreeMap::new(), others: 0 }
+        Supervisor {
+            listener: Arc::new(listener),
+            policy,
+            steps: Arc::new(steps),
+            workload,
+            answering,
+            kinds: BTreeMap::new(),
+            others: 0,
+        }
     }
 
     pub(crate) fn listener(&self) -> Arc<Listener> {
         Arc::clone(&self.listener)
     }
 
-    pub(crate) fn rules(&self) -> &Rules {
-        &self.rules
+    pub(crate) fn steps(&self) -> Arc<Steps> {
+        Arc::clone(&self.steps)
     }
 
     pub(crate) fn answering(&self) -> Answering {
@@ -232,9 +250,23 @@ impl Supervisor {
         notification: &Notification,
         tell: &mut dyn FnMut(&Denial),
     ) -> io::Result<()> {
-        let action = self.rules.decide(&notification.data);
+        let &Notification { id, tid, data } = notification;
+        if let Some(step) = self.steps.asked(&data) {
+            let moved = self.steps.move_to(&step, Trigger::Asked(tid), self.workload);
+            return ignore_gone(match moved {
+                Ok(()) => self.listener.return_from_call(id, 0),
+                Err(errno) => self.listener.fail_call(id, errno),
+            });
+        }
+        let action = self.steps.decide(&data);
         if action.lets_pass() {
-            return ignore_gone(self.listener.continue_call(notification.id));
+            // The kernel would refuse it as long as this process lives, which may be too short.
+            return ignore_gone(
+                match asks_for_listener(&data) && self.answering == Answering::Enforce {
+                    true => self.listener.fail_call(id, EBUSY),
+                    false => self.listener.continue_call(id),
+                },
+            );
         }
         self.deny(notification, action, None, tell)
     }
@@ -254,6 +286,8 @@ impl Supervisor {
         let answered = match (self.answering, action) {
             (Answering::Observe, _) => self.listener.continue_call(id),
             (Answering::Enforce, Action::Errno(errno)) => self.listener.fail_call(id, errno),
+            // Of a step that came later than the filter, or the kernel would have done it.
+            (Answering::Enforce, Action::KillThread | Action::KillProcess) => self.kill(id, tid),
             // The policy's own notify, and nobody is there who was to be asked: as the kernel says.
             (Answering::Enforce, _) => self.listener.fail_call(id, ENOSYS),
         };
@@ -264,12 +298,26 @@ impl Supervisor {
             Err(error) => return Err(error),
         }
         let times = self.count(&process, &data, action, reach.as_ref());
-        let because = match reach {
-            Some(_) => Some(Because::Network),
-            None => self.because(&data),
+        let step = self.steps.because(&data).map(str::to_owned);
+        let because = match (&reach, &step) {
+            (Some(_), _) => Some(Because::Network),
+            (None, Some(_)) => None,
+            (None, None) => self.because(&data),
         };
-        tell(&Denial { tid, process, data, action, because, reach, times });
+        tell(&Denial { tid, process, data, action, because, step, reach, times });
         Ok(())
+    }
+
+    /// Ends the process that waits with this call; where that may not be done the call fails.
+    fn kill(&self, id: u64, tid: u32) -> io::Result<()> {
+        // The process is the caller's if its call still waits after it was got hold of.
+        let killed = Caller::new(tid)
+            .is_ok_and(|caller| self.listener.is_waiting(id) && caller.kill().is_ok());
+        // Gone, as it should be, if the kernel was quick.
+        match self.listener.fail_call(id, EPERM) {
+            Err(error) if killed && gone(&error) => Ok(()),
+            failed => failed,
+        }
     }
 
     fn count(
@@ -326,6 +374,7 @@ impl Attended for Telling<'_> {
     }
 }
 
+const EPERM: u16 = 1;
 const ENOSYS: u16 = 38;
 const EBUSY: u16 = 16;
 /// `SECCOMP_SET_MODE_FILTER` and `SECCOMP_FILTER_FLAG_NEW_LISTENER` (linux/seccomp.h).
@@ -333,7 +382,7 @@ const SET_MODE_FILTER: u64 = 1;
 const NEW_LISTENER: u64 = 8;
 
 /// Refuses filters with a listener, for every ABI of the rules.
-fn refuse_listeners(mut rules: Rules) -> Rules {
+pub(crate) fn refuse_listeners(mut rules: Rules) -> Rules {
     let Some(seccomp) = Syscall::from_name("seccomp") else { return rules };
     for &abi in Arch::ALL {
         let arch = abi.audit_arch();
@@ -357,6 +406,14 @@ fn refuse_listeners(mut rules: Rules) -> Rules {
         rules = rules.with_table(arch, table);
     }
     rules
+}
+
+/// Whether a call loads a filter with a listener.
+fn asks_for_listener(data: &SeccompData) -> bool {
+    let low = |index: usize| data.args[index] & u64::from(u32::MAX);
+    call::name(data).is_some_and(|call| call.name() == "seccomp")
+        && low(0) == SET_MODE_FILTER
+        && low(1) & NEW_LISTENER != 0
 }
 
 /// Who a thread is, as far as can be read.

@@ -22,6 +22,8 @@ pub struct Intent {
     decision: Decision,
     /// Whether a launcher adds its gate.
     gated: bool,
+    /// What a launcher loads for a workload that is to move on from step to step.
+    moving: Option<Decision>,
 }
 
 /// How what is installed relates to what was intended.
@@ -128,7 +130,7 @@ impl Intent {
     pub fn new(rules: &Rules) -> Result<Intent, Undecided> {
         let decision = rules.decision()?;
         let gated = gate::is_needed(&decision);
-        Ok(Intent { decision, gated })
+        Ok(Intent { decision, gated, moving: None })
     }
 
     /// What these rules intend where a launcher adds its gate in any case.
@@ -136,7 +138,16 @@ impl Intent {
     /// # Errors
     /// As for [`Intent::new`].
     pub fn gated(rules: &Rules) -> Result<Intent, Undecided> {
-        Ok(Intent { decision: rules.decision()?, gated: true })
+        Ok(Intent { decision: rules.decision()?, gated: true, moving: None })
+    }
+
+    /// The same, where these rules may stand in the kernel instead: those by which a supervisor is asked
+    /// about whatever a later step decides otherwise ([`crate::steps::Steps::loaded`]).
+    ///
+    /// # Errors
+    /// As for [`Intent::new`].
+    pub fn or_moving(self, loaded: &Rules) -> Result<Intent, Undecided> {
+        Ok(Intent { moving: Some(loaded.decision()?), ..self })
     }
 
     /// The decision of the rules themselves.
@@ -158,6 +169,13 @@ impl Intent {
         installed: &Decision,
         listeners: impl FnOnce() -> Listeners,
     ) -> Result<Verdict, Undecided> {
+        if let Some(moving) = &self.moving {
+            let token = gate::find(installed)?;
+            let gated = token.map(|token| gate::add(moving, token)).transpose()?;
+            if *installed == *moving || Some(installed) == gated.as_ref() {
+                return Ok(Verdict::Holds { gate: Some(Gate::from_listeners(listeners())) });
+            }
+        }
         if *installed == self.decision {
             return Ok(Verdict::Holds { gate: None });
         }

@@ -25,5 +25,6 @@ pub mod report;
 pub mod run;
 pub mod score;
 pub mod sets;
+pub mod step;
 pub mod tighten;
 pub mod verify;

@@ -19,6 +19,7 @@ use strait_runtime::exec_check::{ExecCheck, NotAllowed};
 use strait_runtime::launch::{Enforcement, Started};
 use strait_runtime::network::Service;
 use strait_runtime::record::{self, Choice, Ready, Request, Target};
+use strait_runtime::steps::Steps;
 use strait_runtime::supervise::{Answering, Supervisor, Telling, notifying};
 use strait_runtime::wait::Held;
 use strait_runtime::{mode, wait};
@@ -70,13 +71,19 @@ fn confined(args: &Run) -> Result<ExitCode, Failure> {
             command = command.landlock(domain);
         }
     }
+    let steps = match args.stay || args.mode == RunMode::Log || policy.steps.is_empty() {
+        true => Steps::only(rules.clone()),
+        false => Steps::of(&policy, args.step.as_deref())
+            .with_context(|| input::name(&args.policy))
+            .map_err(Failure::bad_input)?,
+    };
     match args.mode {
-        RunMode::Enforce if policy.network.is_some() => {
-            supervised(args, &command, check, policy, rules, Answering::Enforce)
+        RunMode::Enforce if policy.network.is_some() || steps.can_move() => {
+            supervised(args, &command, check, policy, steps, Answering::Enforce)
         }
         RunMode::Enforce => enforced(args, &command, &rules, check),
-        RunMode::Notify => supervised(args, &command, check, policy, rules, Answering::Enforce),
-        RunMode::Canary => supervised(args, &command, None, policy, rules, Answering::Observe),
+        RunMode::Notify => supervised(args, &command, check, policy, steps, Answering::Enforce),
+        RunMode::Canary => supervised(args, &command, None, policy, steps, Answering::Observe),
         RunMode::Log if policy.network.is_some() => {
             let error = anyhow!(
                 "{} has `network`, and the kernel's log sees no addresses: use `--mode canary`",
@@ -130,7 +137,7 @@ fn supervised(
     command: &Command,
     check: Option<ExecCheck>,
     policy: Policy,
-    rules: Rules,
+    steps: Steps,
     answering: Answering,
 ) -> Result<ExitCode, Failure> {
     let file = args.denials_fd.map(inherited).transpose();
@@ -140,8 +147,8 @@ fn supervised(
         .map_err(Failure::refused)?;
     let loaded = match args.mode {
         // What is denied by registers the kernel answers by itself.
-        RunMode::Enforce => rules.clone(),
-        _ => notifying(&rules, answering),
+        RunMode::Enforce => steps.loaded().clone(),
+        _ => notifying(steps.loaded(), answering),
     };
     let enforcement = Enforcement::supervised(&loaded, &Options::default(), LoadOptions::default())
         .with_context(|| input::name(&args.policy))
@@ -154,8 +161,13 @@ fn supervised(
     let listener = started.child.take_listener();
     let listener = listener.context("there is no listener").map_err(Failure::refused)?;
     let network = policy.network.clone();
-    let mut supervisor = Supervisor::new(listener, policy, rules, answering);
     let teller = Arc::new(Mutex::new(teller));
+    let telling = Arc::clone(&teller);
+    let steps = steps.telling(Box::new(move |moved| {
+        telling.lock().unwrap_or_else(PoisonError::into_inner).moved(moved);
+    }));
+    let workload = started.child.pid();
+    let mut supervisor = Supervisor::new(listener, workload, policy, steps, answering);
     let telling = Arc::clone(&teller);
     let mut tell = move |denial: &_| {
         telling.lock().unwrap_or_else(PoisonError::into_inner).tell(denial);

@@ -12,6 +12,7 @@ use strait_runtime::containers::{Member, Origin};
 use strait_runtime::inspect::{Depth, InspectError, Inspector, Status};
 use strait_runtime::rendering::{Because, Original, Rendering};
 use strait_runtime::scope::Scope;
+use strait_runtime::steps::Steps;
 use strait_runtime::verdict::{Call, Differences, Gate, Intent, Span, Verdict};
 use strait_runtime::verify::{Judgement, Outcome, Verification, verify_rendered};
 use strait_runtime::watch::{Event, Watch};
@@ -37,7 +38,13 @@ pub fn run(args: &Verify) -> Result<ExitCode, Failure> {
     let name = input::name(&args.policy);
     let lowered = document.policy.lower();
     let rules = lowered.map_err(|error| Failure::bad_input(anyhow!(error).context(name)))?;
-    let intent = Intent::new(&rules).map_err(Failure::bad_input)?;
+    let mut intent = Intent::new(&rules).map_err(Failure::bad_input)?;
+    // `run` has a supervisor asked about what a later step denies, where it can.
+    if let Ok(steps) = Steps::of(&document.policy, None)
+        && steps.can_move()
+    {
+        intent = intent.or_moving(steps.loaded()).map_err(Failure::bad_input)?;
+    }
     let target = documents::target(&profile)?;
     let mut original = Original::new(document.policy.clone(), document.oci_text(), target);
     let container = chosen.as_ref().and_then(|chosen| chosen.container.as_ref());

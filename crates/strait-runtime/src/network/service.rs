@@ -25,12 +25,12 @@ use strait_kernel::caller::{self, Caller};
 use strait_kernel::seccomp::{Listener, Notification};
 use strait_kernel::supervision::is_over;
 use strait_kernel::waker::Waker;
-use strait_policy::Rules;
 use strait_policy::call::abi;
 use strait_policy::network::Network;
 
 use super::call::Call;
 use super::hand::{Hand, Reach, Refused};
+use crate::steps::Steps;
 use crate::supervise::{Answering, Counted, Denial, Supervisor};
 
 /// Who is told of denials, from whatever thread.
@@ -44,7 +44,7 @@ pub struct Service(Arc<Shared>);
 struct Shared {
     listener: Arc<Listener>,
     network: Network,
-    rules: Rules,
+    steps: Arc<Steps>,
     answering: Answering,
     state: Mutex<(Supervisor, Tell)>,
     /// How many threads there are, and how many of them wait for a call.
@@ -92,7 +92,7 @@ impl Service {
         let shared = Arc::new(Shared {
             listener,
             network,
-            rules: supervisor.rules().clone(),
+            steps: supervisor.steps(),
             answering: supervisor.answering(),
             state: Mutex::new((supervisor, tell)),
             threads: AtomicUsize::new(0),
@@ -170,7 +170,7 @@ impl Shared {
         own_folder: bool,
     ) -> io::Result<()> {
         let &Notification { id, tid, data } = notification;
-        let call = match self.rules.decide(&data) {
+        let call = match self.steps.decide(&data) {
             Action::Notify => Call::new(&data),
             _ => None,
         };
