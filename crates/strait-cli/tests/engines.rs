@@ -102,7 +102,7 @@ fn check(kind: Kind, test: &str) {
     let Some(engine) = Engine::start(kind, test) else { return };
     let here = [&engine];
     let forever = ["/bin/sleep", "1000"];
-    let policy = all_but(&["mount", "kexec_load", "bpf"]);
+    let policy = all_but(&["mount", "kexec_load", "bpf"], 1);
     let policy_file = engine.folder().join("policy.yaml");
     fs::write(&policy_file, policy.to_string()).unwrap();
     let policy_file = policy_file.to_str().unwrap();

@@ -6,20 +6,17 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs;
-use std::io::{BufRead, BufReader, Lines, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::{UnixDatagram, UnixListener};
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use strait_testkit::script::{PYTHON, Talk, events, has_python};
 use strait_testkit::skip;
 use tempfile::TempDir;
-
-const PYTHON: &str = "/usr/bin/python3";
 
 /// What scripts begin with: `t(NAME, FUNCTION)` prints how it went.
 const PRELUDE: &str = "\
@@ -42,8 +39,7 @@ struct Bench {
 
 impl Bench {
     fn new(test: &str) -> Option<Bench> {
-        if !Path::new(PYTHON).exists() {
-            skip(test, "there is no /usr/bin/python3");
+        if !has_python(test) {
             return None;
         }
         Some(Bench { dir: TempDir::new().unwrap() })
@@ -80,50 +76,8 @@ impl Bench {
     }
 }
 
-/// A command that is talked to, line by line.
-struct Running {
-    strait: Child,
-    stdin: ChildStdin,
-    lines: Lines<BufReader<ChildStdout>>,
-}
-
-impl Running {
-    fn new(mut command: Command) -> Running {
-        let mut strait = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let stdin = strait.stdin.take().unwrap();
-        let lines = BufReader::new(strait.stdout.take().unwrap()).lines();
-        Running { strait, stdin, lines }
-    }
-
-    fn line(&mut self) -> String {
-        self.lines.next().unwrap().unwrap()
-    }
-
-    fn say(&mut self, line: &str) {
-        writeln!(self.stdin, "{line}").unwrap();
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.strait.kill();
-        let _ = self.strait.wait();
-    }
-}
-
 fn text(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap().trim().to_owned()
-}
-
-fn events(output: &Output) -> Vec<Value> {
-    let text = String::from_utf8(output.stderr.clone()).unwrap();
-    let events = text.lines().filter(|line| line.starts_with('{'));
-    events.map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 /// Waits until something holds; the test fails if it never does.
@@ -540,8 +494,8 @@ impl Full {
 }
 
 /// How many descriptors `strait` has open.
-fn descriptors(strait: &Child) -> usize {
-    fs::read_dir(format!("/proc/{}/fd", strait.id())).unwrap().count()
+fn descriptors(strait: u32) -> usize {
+    fs::read_dir(format!("/proc/{strait}/fd")).unwrap().count()
 }
 
 /// Has a child connect to where it must wait, and says its pid.
@@ -574,9 +528,9 @@ fn a_call_that_waits_keeps_no_other_waiting_and_its_end_leaves_nothing_behind() 
          print(os.waitpid(pid, 0)[1], flush=True)\ninput()",
         waiting_child(full.port())
     );
-    let mut running = Running::new(bench.python(&network, &[], &script));
+    let mut running = Talk::start(bench.python(&network, &[], &script).stderr(Stdio::null()));
     assert_eq!(running.line(), "first ok");
-    let before = descriptors(&running.strait);
+    let before = descriptors(running.id());
     running.say("");
     let pid = running.line();
     until_notified(&pid);
@@ -584,7 +538,7 @@ fn a_call_that_waits_keeps_no_other_waiting_and_its_end_leaves_nothing_behind() 
     assert_eq!(running.line(), "meanwhile ok");
     // SIGKILL in the middle.
     assert_eq!(running.line(), "9");
-    eventually("the socket is given back", || descriptors(&running.strait) <= before);
+    eventually("the socket is given back", || descriptors(running.id()) <= before);
     running.say("");
 }
 
@@ -599,7 +553,7 @@ fn a_stopped_task_gets_its_answer_when_it_goes_on() {
          os.kill(pid, signal.SIGCONT)\nprint(os.waitpid(pid, 0)[1], flush=True)",
         waiting_child(full.port())
     );
-    let mut running = Running::new(bench.python(&network, &[], &script));
+    let mut running = Talk::start(bench.python(&network, &[], &script).stderr(Stdio::null()));
     let pid = running.line();
     until_notified(&pid);
     running.say("");
@@ -686,10 +640,9 @@ fn a_dead_supervisor_connects_nobody() {
          f = struct.pack('HHQ', 0, 0, 0)\nt('listener', lambda: call(317, 1, 8, 0))"
     );
     let network = format!("{{connect: [\"127.0.0.1:{port}\"]}}");
-    let mut running = Running::new(bench.python(&network, &[], &script));
+    let mut running = Talk::start(bench.python(&network, &[], &script).stderr(Stdio::null()));
     assert_eq!(running.line(), "ready");
-    running.strait.kill().unwrap();
-    running.strait.wait().unwrap();
+    running.kill();
     running.say("");
     assert_eq!(running.line(), "connect ENOSYS");
     // What was connected before stays so, and nobody can take the supervisor's place.

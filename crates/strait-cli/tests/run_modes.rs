@@ -3,13 +3,12 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::path::PathBuf;
+use std::process::{Command, Output};
 
 use serde_json::Value;
-use strait_testkit::skip;
+use strait_testkit::script::{PYTHON, Talk, events, has_python};
 use tempfile::TempDir;
 
 const POLICY: &str = "\
@@ -23,16 +22,13 @@ spec:
     - {syscalls: [getppid], action: kill-process}
 ";
 
-const PYTHON: &str = "/usr/bin/python3";
-
 struct Bench {
     dir: TempDir,
 }
 
 impl Bench {
     fn new(test: &str) -> Option<Bench> {
-        if !Path::new(PYTHON).exists() {
-            skip(test, "there is no /usr/bin/python3");
+        if !has_python(test) {
             return None;
         }
         let dir = TempDir::new().unwrap();
@@ -58,9 +54,7 @@ impl Bench {
     /// The events that are told as JSON on standard error.
     fn events(&self, mode: &str, script: &str) -> (Output, Vec<Value>) {
         let output = self.run(&["--mode", mode, "--denials", "json"], script);
-        let text = String::from_utf8(output.stderr.clone()).unwrap();
-        let events = text.lines().filter(|line| line.starts_with('{'));
-        let events = events.map(|line| serde_json::from_str(line).unwrap()).collect();
+        let events = events(&output);
         (output, events)
     }
 }
@@ -207,39 +201,23 @@ fn signals_that_interrupt_notified_calls_leave_no_call_unanswered() {
 fn a_dead_supervisor_opens_nothing_and_the_command_goes_on() {
     let Some(bench) = Bench::new("a_dead_supervisor_opens_nothing") else { return };
     let script = format!("print('ready', flush=True)\ninput()\n{}", sockets(3));
-    let mut strait = bench
-        .command(&["--mode", "notify"], &script)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(strait.stdout.take().unwrap()).lines();
-    assert_eq!(lines.next().unwrap().unwrap(), "ready");
-    // Waiting would close it.
-    let mut stdin = strait.stdin.take().unwrap();
-    strait.kill().unwrap();
-    strait.wait().unwrap();
-    stdin.write_all(b"go on\n").unwrap();
+    let mut talk = Talk::start(&mut bench.command(&["--mode", "notify"], &script));
+    assert_eq!(talk.line(), "ready");
+    talk.kill();
+    talk.say("go on");
     // ENOSYS: the kernel's answer where nobody holds the listener.
-    assert_eq!(lines.next().unwrap().unwrap(), "[38]");
+    assert_eq!(talk.line(), "[38]");
 }
 
 #[test]
 fn a_command_that_is_to_die_with_strait_does() {
     let Some(bench) = Bench::new("a_command_that_is_to_die_with_strait") else { return };
-    let mut strait = bench
-        .command(&["--die-with-parent"], "print('ready', flush=True)\ninput()")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(strait.stdout.take().unwrap()).lines();
-    assert_eq!(lines.next().unwrap().unwrap(), "ready");
-    let _stdin = strait.stdin.take();
-    strait.kill().unwrap();
-    strait.wait().unwrap();
+    let command = &mut bench.command(&["--die-with-parent"], "print('ready', flush=True)\ninput()");
+    let mut talk = Talk::start(command);
+    assert_eq!(talk.line(), "ready");
+    talk.kill();
     // The last writer is gone: end of file, and not a line that input() would wait to answer.
-    assert!(lines.next().is_none());
+    assert!(talk.is_silent());
 }
 
 #[test]

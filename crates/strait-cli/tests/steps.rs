@@ -3,17 +3,16 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs;
-use std::io::{BufRead, BufReader, Lines, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
+use std::process::{Command, Output};
 
 use serde_json::Value;
+use strait_testkit::script::{PYTHON, Talk, events, has_python};
 use strait_testkit::skip;
 use tempfile::TempDir;
 
 const STRAIT: &str = env!("CARGO_BIN_EXE_strait");
-const PYTHON: &str = "/usr/bin/python3";
 
 const POLICY: &str = "\
 apiVersion: strait.dev/v1alpha1
@@ -55,8 +54,7 @@ struct Bench {
 
 impl Bench {
     fn new(test: &str) -> Option<Bench> {
-        if !Path::new(PYTHON).exists() {
-            skip(test, "there is no /usr/bin/python3");
+        if !has_python(test) {
             return None;
         }
         let dir = TempDir::new().unwrap();
@@ -76,39 +74,9 @@ impl Bench {
         (String::from_utf8_lossy(&output.stdout).trim().to_owned(), output)
     }
 
-    /// A script that is spoken with line by line.
     fn talk(&self, options: &[&str], script: &str) -> Talk {
-        let mut child = self
-            .command(options, script)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        Talk { stdin: child.stdin.take().unwrap(), lines, child }
+        Talk::start(&mut self.command(options, script))
     }
-}
-
-struct Talk {
-    child: Child,
-    stdin: ChildStdin,
-    lines: Lines<BufReader<ChildStdout>>,
-}
-
-impl Talk {
-    fn next(&mut self) -> String {
-        self.lines.next().unwrap().unwrap()
-    }
-
-    fn say(&mut self) {
-        self.stdin.write_all(b"\n").unwrap();
-    }
-}
-
-fn events(output: &Output) -> Vec<Value> {
-    let text = String::from_utf8_lossy(&output.stderr);
-    let lines = text.lines().filter(|line| line.starts_with('{'));
-    lines.map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 #[test]
@@ -204,13 +172,12 @@ fn a_dead_supervisor_opens_nothing_and_takes_no_moves() {
                   print(subprocess.run([sys.argv[1], 'step', 'release']).returncode, flush=True)";
     for options in [&["--mode", "enforce"], &["--step", "release"]] {
         let mut talk = bench.talk(options, script);
-        assert_eq!(talk.next(), if options[0] == "--step" { "13" } else { "0" });
-        talk.child.kill().unwrap();
-        talk.child.wait().unwrap();
-        talk.say();
+        assert_eq!(talk.line(), if options[0] == "--step" { "13" } else { "0" });
+        talk.kill();
+        talk.say("");
         // ENOSYS for all that a later step denies, or denies with another errno.
-        assert_eq!(talk.next(), "38 38 38");
-        assert_eq!(talk.next(), "3");
+        assert_eq!(talk.line(), "38 38 38");
+        assert_eq!(talk.line(), "3");
     }
 }
 
@@ -225,12 +192,11 @@ fn a_workload_cannot_answer_for_the_supervisor() {
                   def listen():\n  done = libc.syscall(317, 1, 8, ctypes.byref(prog))\n  return ctypes.get_errno() if done < 0 else 'listens'\n\
                   print(listen(), flush=True); input(); print(listen(), flush=True); print(sock(), flush=True)";
     let mut talk = bench.talk(&[], script);
-    assert_eq!(talk.next(), "16");
-    talk.child.kill().unwrap();
-    talk.child.wait().unwrap();
-    talk.say();
-    assert_eq!(talk.next(), "16");
-    assert_eq!(talk.next(), "38");
+    assert_eq!(talk.line(), "16");
+    talk.kill();
+    talk.say("");
+    assert_eq!(talk.line(), "16");
+    assert_eq!(talk.line(), "38");
 }
 
 /// Addresses are decided by threads of their own.
@@ -276,14 +242,14 @@ fn what_can_move_on_is_verified_as_the_policys() {
     }
     let verify = |options: &[&str], policy: &Path| {
         let mut talk = bench.talk(options, "print(os.getpid(), flush=True); input()");
-        let pid = talk.next();
+        let pid = talk.line();
         let output = Command::new(STRAIT)
             .args(["verify", "--pid", &pid, "--json", "--policy"])
             .arg(policy)
             .output()
             .unwrap();
-        talk.say();
-        talk.child.wait().unwrap();
+        talk.say("");
+        talk.wait();
         let found: Value = serde_json::from_slice(&output.stdout).unwrap();
         (found["outcome"].as_str().unwrap().to_owned(), output.status.code())
     };

@@ -9,6 +9,7 @@ pub mod generate;
 pub mod kernel;
 pub mod policies;
 pub mod rules;
+pub mod script;
 mod skip;
 pub mod smt;
 pub mod victim;

@@ -7,9 +7,9 @@ use strait_bpf::Action;
 use strait_policy::Policy;
 use strait_policy::policy::Rule;
 
-/// Every call of x86_64 but these, which get EPERM.
-pub fn all_but(denied: &[&str]) -> Policy {
-    let mut policy = Policy::new(Arch::X86_64.into(), Action::Errno(1));
+/// Every call of x86_64 but these, which get this errno.
+pub fn all_but(denied: &[&str], errno: u16) -> Policy {
+    let mut policy = Policy::new(Arch::X86_64.into(), Action::Errno(errno));
     let calls: BTreeSet<Syscall> = Syscall::all()
         .filter(|call| call.number(Arch::X86_64).is_some())
         .filter(|call| !denied.contains(&call.name()))

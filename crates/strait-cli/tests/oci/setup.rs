@@ -1,31 +1,19 @@
 //! What an administrator has set up: policies, a folder for recordings, and Strait as the runtime or as
 //! the hook of a real engine.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
-use strait_abi::{Arch, Syscall};
-use strait_bpf::Action;
-use strait_policy::Policy;
-use strait_policy::policy::Rule;
 use strait_testkit::engine::{Engine, Kind};
+use strait_testkit::policies::all_but;
 use tempfile::TempDir;
 
 pub const STRAIT: &str = env!("CARGO_BIN_EXE_strait");
 
-/// Lets all pass but these.
-fn all_but(denied: &[&str]) -> Policy {
-    let mut policy = Policy::new(Arch::X86_64.into(), Action::Errno(30));
-    let calls: BTreeSet<Syscall> = Syscall::all()
-        .filter(|call| call.number(Arch::X86_64).is_some())
-        .filter(|call| !denied.contains(&call.name()))
-        .collect();
-    policy.rules.push(Rule::new(calls, Action::Allow));
-    policy
-}
+/// What denied calls get, which nothing else gives a container whose root can be written.
+const EROFS: u16 = 30;
 
 /// What an administrator has set up: policies, recordings, and a runtime for engines to call.
 pub struct Setup {
@@ -43,7 +31,7 @@ impl Setup {
             [("no-mkdir", &["mkdir"]), ("tighter", &["mkdir", "chmod"]), ("looser", &["chmod"])];
         for (name, denied) in policies {
             let file = setup.path(&format!("policies/{name}.yaml"));
-            fs::write(file, all_but(denied).to_string()).unwrap();
+            fs::write(file, all_but(denied, EROFS).to_string()).unwrap();
         }
         fs::write(setup.path("policies/broken.yaml"), "kind: SyscallPolicy\n").unwrap();
         setup
