@@ -305,6 +305,8 @@ b.close()
 signal.signal(signal.SIGPIPE, lambda *_: print('SIGPIPE'))
 t('broken', lambda: a.sendmsg([b'x']))
 t('broken quietly', lambda: a.sendmsg([b'x'], [], s.MSG_NOSIGNAL))
+d.shutdown(s.SHUT_WR)
+t('datagram broken', lambda: d.sendmsg([b'x']))
 "
     );
     let output = bench.run(&network, &script);
@@ -332,7 +334,8 @@ read through
 credentials EACCES
 SIGPIPE
 broken EPIPE
-broken quietly EPIPE";
+broken quietly EPIPE
+datagram broken EPIPE";
     assert_eq!(text(&output), expected, "{output:?}");
     let mut buffer = [0; 8];
     assert_eq!(log.recv(&mut buffer).unwrap(), 3);

@@ -392,7 +392,12 @@ impl Hand<'_> {
             flags: flags & FLAGS,
         };
         let sent = self.persist(|| caller::send(socket.fd.as_fd(), &message));
-        if sent == Err(Errno::PIPE) && flags & NOSIGNAL == 0 && (self.waits)() {
+        // Of streams only: net/core/stream.c (sk_stream_error), net/unix/af_unix.c (unix_stream_sendmsg).
+        if sent == Err(Errno::PIPE)
+            && flags & NOSIGNAL == 0
+            && sockopt::socket_type(&socket.fd) == Ok(SocketType::STREAM)
+            && (self.waits)()
+        {
             self.caller.signal_pipe();
         }
         Ok(i64::try_from(sent?).unwrap_or(i64::MAX))
