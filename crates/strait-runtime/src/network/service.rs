@@ -55,6 +55,8 @@ struct Shared {
     began: Condvar,
     /// Whether the watch sleeps until a call begins.
     asleep: AtomicBool,
+    /// Whether the last task of the workload has ended, so that no call comes any more.
+    over: AtomicBool,
 }
 
 struct Pending {
@@ -100,6 +102,7 @@ impl Service {
             pending: Mutex::default(),
             began: Condvar::new(),
             asleep: AtomicBool::new(false),
+            over: AtomicBool::new(false),
         });
         let watched = Arc::clone(&shared);
         let named = thread::Builder::new().name("strait-watch".to_owned()).stack_size(STACK);
@@ -154,7 +157,10 @@ impl Shared {
                         break;
                     }
                 }
-                Err(_) if is_over(&self.listener) => break,
+                Err(_) if is_over(&self.listener) => {
+                    self.end_watch();
+                    break;
+                }
                 Err(error) if is_passing(&error) => {}
                 Err(_) => thread::sleep(WATCH),
             }
@@ -228,11 +234,22 @@ impl Shared {
         supervisor.deny(notification, Action::Errno(DENIED), Some(reach), tell)
     }
 
+    /// Has the watch end, once the last call that is being made has returned.
+    fn end_watch(&self) {
+        self.over.store(true, Ordering::SeqCst);
+        // Between its look at `over` and its sleep the watch holds the calls, so it is told either way.
+        drop(self.pending());
+        self.began.notify_one();
+    }
+
     /// Gives calls up that block and that nobody waits for, or whose task has a signal to take.
     fn watch(&self) {
         loop {
             let mut pending = self.pending();
             while pending.is_empty() {
+                if self.over.load(Ordering::SeqCst) {
+                    return;
+                }
                 // Each time again: the call that woke it may be over, and the next must wake it too.
                 self.asleep.store(true, Ordering::SeqCst);
                 pending = self.began.wait(pending).unwrap_or_else(PoisonError::into_inner);
