@@ -111,6 +111,18 @@ impl Arch {
         let row = *BY_NUMBER[self as usize].get(usize::try_from(nr).ok()?)?;
         (row != NO_CALL).then_some(Syscall(row))
     }
+
+    /// The numbers that are calls, each once and in rising order, as `seccomp_data.nr` shows them.
+    pub fn numbers(self) -> impl Iterator<Item = u32> {
+        let (base, private): (u32, &[u16]) = match self {
+            Arch::X32 => (Arch::X32_BIT, &[]),
+            Arch::Arm => (0, &ARM_PRIVATE_CALLS),
+            _ => (0, &[]),
+        };
+        let calls = (base..).zip(&BY_NUMBER[self as usize]);
+        let calls = calls.chain((ARM_PRIVATE..).zip(private));
+        calls.filter(|&(_, &row)| row != NO_CALL).map(|(number, _)| number)
+    }
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "asserted beside it")]
@@ -176,6 +188,8 @@ static ARM_PRIVATE_CALLS: [u16; 8] = {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     fn number(name: &str, arch: Arch) -> Option<u32> {
@@ -214,6 +228,15 @@ mod tests {
                 let alias = (call.name(), arch) == ("sync_file_range2", Arch::Arm);
                 assert!(back == call || alias, "{call} is {nr} on {arch}, which is {back}");
             }
+        }
+    }
+
+    #[test]
+    fn numbers_are_those_of_the_calls_in_order() {
+        for arch in Arch::ALL {
+            let calls: BTreeSet<u32> =
+                Syscall::all().filter_map(|call| call.number(*arch)).collect();
+            assert!(arch.numbers().eq(calls), "{arch}");
         }
     }
 
