@@ -1,7 +1,5 @@
 //! From functions of the arguments to blocks of instructions: which word to look at first.
 
-use std::collections::BTreeSet;
-
 use strait_policy::rules::Chain;
 
 use crate::data::Words;
@@ -175,11 +173,16 @@ fn weight(ways: f64) -> u64 {
 
 /// How many instructions there are from `root` on, as a number to weigh.
 fn size(graph: &Graph, root: NodeId) -> f64 {
-    let mut seen = BTreeSet::from([root]);
+    // What is below a node was made before it.
+    let mut seen = vec![false; root.index() + 1];
     let mut stack = vec![root];
+    let mut size = 0;
     while let Some(id) = stack.pop() {
-        stack.extend(graph.node(id).next().filter(|&next| seen.insert(next)));
+        let node = graph.node(id);
+        if !matches!(node, Node::Return(_)) && !std::mem::replace(&mut seen[id.index()], true) {
+            size += 1;
+            stack.extend(node.next());
+        }
     }
-    let leaves = seen.iter().filter(|&&id| matches!(graph.node(id), Node::Return(_))).count();
-    u32::try_from(seen.len() - leaves).map_or(f64::MAX, f64::from)
+    f64::from(size)
 }

@@ -7,6 +7,7 @@
 //! (unless they look at the same word through different masks; then they may stay two).
 
 use std::collections::BTreeSet;
+use std::rc::Rc;
 
 use strait_bpf::Action;
 use strait_policy::rules::{Chain, Condition, Op, Test, Width};
@@ -54,7 +55,7 @@ pub(crate) enum Step {
     /// Answer with this action.
     Answer(Action),
     /// Look, and go on by what is seen: the first value of each span and what comes next.
-    Look(View, Box<[(u32, Function)]>),
+    Look(View, Rc<[(u32, Function)]>),
 }
 
 /// The functions would grow beyond all measure.
@@ -64,6 +65,9 @@ pub(crate) struct TooLarge;
 /// Spans that all functions of one compilation may have together.
 const LIMIT: usize = 400_000;
 
+/// So many have room from the start; most policies have fewer.
+const ROOM: usize = 56;
+
 /// Functions, each one once.
 #[derive(Debug)]
 pub(crate) struct Functions {
@@ -71,18 +75,25 @@ pub(crate) struct Functions {
     ids: QuickMap<Step, Function>,
     selected: QuickMap<(Function, Function, Function), Function>,
     spans: usize,
+    /// For each function the last walk that came by it, and how many walks there were.
+    walked: Vec<u32>,
+    walks: u32,
 }
 
 impl Functions {
     /// None but the two truths.
     pub(crate) fn new() -> Functions {
-        let (no, yes) = (Step::Truth(false), Step::Truth(true));
-        Functions {
-            steps: vec![no.clone(), yes.clone()],
-            ids: QuickMap::from_iter([(no, Function::FALSE), (yes, Function::TRUE)]),
-            selected: QuickMap::default(),
+        let mut functions = Functions {
+            steps: Vec::with_capacity(ROOM),
+            ids: QuickMap::with_capacity_and_hasher(ROOM, Default::default()),
+            selected: QuickMap::with_capacity_and_hasher(ROOM, Default::default()),
             spans: 0,
-        }
+            walked: Vec::with_capacity(ROOM),
+            walks: 0,
+        };
+        let truths = [false, true].map(|truth| functions.add(Step::Truth(truth)));
+        debug_assert_eq!(truths, [Function::FALSE, Function::TRUE]);
+        functions
     }
 
     /// What the function does first.
@@ -91,11 +102,14 @@ impl Functions {
     }
 
     /// The views that the function looks at, in order.
-    pub(crate) fn views(&self, function: Function) -> BTreeSet<View> {
-        let mut views = BTreeSet::new();
+    pub(crate) fn views(&mut self, function: Function) -> Vec<View> {
+        let mut views = Vec::with_capacity(4);
         self.walk(function, |view, _| {
-            views.insert(view);
+            if !views.contains(&view) {
+                views.push(view);
+            }
         });
+        views.sort_unstable();
         views
     }
 
@@ -168,12 +182,15 @@ impl Functions {
     }
 
     /// Calls `visit` for each look below `function`, each one once.
-    fn walk(&self, function: Function, mut visit: impl FnMut(View, &[(u32, Function)])) {
-        let mut seen = BTreeSet::new();
-        let mut stack = vec![function];
+    fn walk(&mut self, function: Function, mut visit: impl FnMut(View, &[(u32, Function)])) {
+        let Functions { steps, walked, walks, .. } = self;
+        walked.resize(steps.len(), 0);
+        *walks += 1;
+        let mut stack = Vec::with_capacity(16);
+        stack.push(function);
         while let Some(function) = stack.pop() {
-            if let Step::Look(view, spans) = self.step(function)
-                && seen.insert(function)
+            if let Step::Look(view, spans) = &steps[function.index()]
+                && std::mem::replace(&mut walked[function.index()], *walks) != *walks
             {
                 visit(*view, spans);
                 stack.extend(spans.iter().map(|&(_, next)| next));
@@ -199,11 +216,11 @@ impl Functions {
                 self.given(next, value, known)?
             }
             None => {
-                let mut spans = spans.clone();
+                let mut spans = spans.to_vec();
                 for (_, next) in &mut spans {
                     *next = self.given(*next, value, known)?;
                 }
-                self.look(view, spans.to_vec())?
+                self.look(view, spans)?
             }
         };
         known.insert(function, given);
@@ -297,7 +314,8 @@ impl Functions {
             true => least_shown(mask, value),
             false => least_bound(mask, value),
         };
-        let mut spans = vec![(0, outside)];
+        let mut spans = Vec::with_capacity(3);
+        spans.push((0, outside));
         let bounds = [(first.and_then(bound), inside), (behind.and_then(bound), outside)];
         for (first, next) in bounds.into_iter().filter_map(|(first, next)| Some((first?, next))) {
             match spans.last_mut() {
@@ -330,7 +348,7 @@ impl Functions {
         let Some(view) = view else { unreachable!("a condition that is no truth looks first") };
         let parts = three.map(|function| match self.step(function) {
             Step::Look(first, spans) if *first == view => spans.clone(),
-            _ => Box::from([(0, function)]),
+            _ => Rc::from([(0, function)]),
         });
         let mut at = [0; 3];
         let mut spans = Vec::with_capacity(parts.iter().map(|part| part.len()).sum());

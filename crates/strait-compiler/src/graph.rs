@@ -68,10 +68,20 @@ impl Node {
 }
 
 /// Nodes, each one once.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Graph {
     nodes: Vec<Node>,
     ids: QuickMap<Node, NodeId>,
+}
+
+/// So many nodes have room from the start; most programs have fewer.
+const ROOM: usize = 200;
+
+impl Default for Graph {
+    fn default() -> Graph {
+        let ids = QuickMap::with_capacity_and_hasher(ROOM, Default::default());
+        Graph { nodes: Vec::with_capacity(ROOM), ids }
+    }
 }
 
 impl Graph {

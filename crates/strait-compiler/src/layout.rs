@@ -22,7 +22,11 @@ const REACH: usize = 255;
 
 /// The instructions that do what the graph says from `root` on.
 pub(crate) fn lay_out(graph: &Graph, root: NodeId) -> Vec<Insn> {
-    let mut layout = Layout { graph, reversed: Vec::new(), places: vec![None; graph.len()] };
+    let mut layout = Layout {
+        graph,
+        reversed: Vec::with_capacity(graph.len()),
+        places: vec![None; graph.len()],
+    };
     for id in order(graph, root) {
         layout.put(id);
     }
@@ -33,7 +37,7 @@ pub(crate) fn lay_out(graph: &Graph, root: NodeId) -> Vec<Insn> {
 /// The nodes that are reached from `root`, children before parents: depth first, so that what
 /// belongs together stands together.
 fn order(graph: &Graph, root: NodeId) -> Vec<NodeId> {
-    let mut order = Vec::new();
+    let mut order = Vec::with_capacity(graph.len());
     let mut seen = vec![false; graph.len()];
     let mut stack = vec![(root, false)];
     while let Some((id, children_done)) = stack.pop() {

@@ -21,6 +21,7 @@ mod numbers;
 mod plain;
 mod prove;
 mod room;
+mod runs;
 mod search;
 mod split;
 mod tree;

@@ -1,6 +1,6 @@
 //! From rules to a graph: the audit arch, then the number, then the arguments.
 
-use strait_abi::{Arch, AuditArch, Syscall};
+use strait_abi::{Arch, AuditArch};
 use strait_policy::Rules;
 use strait_policy::rules::{Chain, Table};
 
@@ -51,10 +51,13 @@ fn numbers(
     options: &Options,
 ) -> (NodeId, u64) {
     let calls = Calls::of(arch, aim, options);
-    let mut spans = Vec::new();
+    let mut left = &calls.counts[..];
+    let mut spans = Vec::with_capacity(table.spans().size_hint().0);
     for (first, last, chain) in table.spans() {
         let target = blocks.chain(graph, chain);
-        calls.cut(first, last, chain, |first, last, weight| {
+        let within;
+        (within, left) = left.split_at(left.partition_point(|&(nr, _)| nr <= last));
+        calls.cut(first, last, chain, within, |first, last, weight| {
             spans.push(Span { first, last, target, weight });
         });
     }
@@ -97,25 +100,30 @@ impl Calls {
             None => {
                 // A kernel for 64 bits mostly runs programs for 64 bits.
                 let often = if arch.raw() & 0x8000_0000 != 0 { 1 << 16 } else { 1 << 8 };
-                let mut numbers: Vec<u32> = match arch.arch() {
-                    Some(arch) => Syscall::all().filter_map(|call| call.number(arch)).collect(),
-                    None => (0..NUMBERS).collect(),
-                };
-                numbers.sort_unstable();
-                numbers.into_iter().map(|nr| (nr, often)).collect()
+                let mut counts = Vec::with_capacity(NUMBERS as usize);
+                match arch.arch() {
+                    Some(arch) => arch.numbers().for_each(|nr| counts.push((nr, often))),
+                    None => counts.extend((0..NUMBERS).map(|nr| (nr, often))),
+                }
+                counts
             }
         };
         let counted = options.frequencies.is_some();
         Calls { counts, counted, apart: counted || aim.thorough }
     }
 
-    /// Cuts a span of numbers at the calls that are made often, so that each can have a question
-    /// of its own; the rest of them stay together.
-    fn cut(&self, first: u32, last: u32, chain: &Chain, mut part: impl FnMut(u32, u32, u64)) {
+    /// Cuts a span of numbers at the calls `within` that are made often, so that each can have a
+    /// question of its own; the rest of them stay together.
+    fn cut(
+        &self,
+        first: u32,
+        last: u32,
+        chain: &Chain,
+        within: &[(u32, u64)],
+        mut part: impl FnMut(u32, u32, u64),
+    ) {
         let made = self.counted || !chain.arms.is_empty() || chain.otherwise.lets_pass();
-        let from = self.counts.partition_point(|&(nr, _)| nr < first);
-        let to = self.counts.partition_point(|&(nr, _)| nr <= last);
-        let counts = if made { &self.counts[from..to] } else { &[] };
+        let counts = if made { within } else { &[] };
         if !self.apart {
             part(first, last, counts.iter().map(|&(_, count)| count).sum());
             return;

@@ -15,13 +15,12 @@
 //!
 //! What is least is `executed questions by weight + price · questions`.
 //!
-//! Runs are looked at in such an order that every shorter one inside is known already. Without
-//! the last two kinds of question and the chains, the best place for a `>=` lies between the best
-//! places of the run without its last span and the run without its first (Knuth, "Optimum binary
-//! search trees", 1971). With them that is no law, so a few places more are tried to each side.
+//! Runs are looked at by their length, so that every shorter one inside is known already, and
+//! every place for a `>=` is tried in each (see [`crate::runs`]).
 
 use crate::graph::{Compare, Graph, NodeId};
 use crate::hash::QuickMap;
+use crate::runs::{LANES, Runs, UNKNOWN, greater, lanes, lanes_mut, less, narrow, wide};
 use crate::tree::{Aim, Asked, Span};
 
 /// The best tree over spans, found but not made.
@@ -78,23 +77,27 @@ impl Plan<'_> {
 const SEARCHED: usize = 120;
 /// As many runs are searched at most.
 const CELLS: usize = 1 << 18;
-/// Places for a `>=` that are tried beyond those where one is to be expected.
-const SLACK: usize = 1;
-/// The same, from the middle of the weight, in runs from which something was taken.
+/// Places for a `>=` that are tried to each side of the middle of the weight, in runs from which
+/// something was taken.
 const WINDOW: u16 = 8;
 /// As many spans may be taken out by `==` and `&` above a `>=`.
 const TAKEN: usize = 4;
-/// A value is taken out if it is more than this part of the weight.
-const HEAVY: u64 = 6;
+/// A value is taken out if it is more than this part of the weight; if size counts, or time does not.
+const HEAVY: u64 = 4;
+const NOT_SO_HEAVY: u64 = 6;
 /// A chain of `==` is at most this long; if only size counts, of any length that pays.
-const CHAIN: usize = 8;
+const CHAIN: usize = 4;
 const LONG_CHAIN: usize = 32;
 /// Values under a mask are looked at one by one if there are at most two to the power of this.
 const MASKED: u32 = 6;
 
-/// How many spans behind its first a run has that is looked at in order.
-fn band(count: usize) -> usize {
-    SEARCHED.min(CELLS / count)
+/// How many spans behind its first a run has at most that is looked at in order: so many that its
+/// cost, in halves at worst, is a cost in a table.
+fn longest_run(count: usize, weight: u64, price: u64) -> usize {
+    let deepest = u64::from((2 * SEARCHED).ilog2()) + 1;
+    let questions = wide(UNKNOWN).saturating_sub(weight * deepest) / price;
+    let questions = usize::try_from(questions).unwrap_or(usize::MAX);
+    SEARCHED.min(CELLS / count).min(count - 1).min(questions)
 }
 
 /// Spans that were taken out, in rising order, then [`NONE`].
@@ -181,6 +184,8 @@ struct Search<'a> {
     spans: &'a [Span],
     size: bool,
     price: u64,
+    /// What part of the weight a value has to be more than for it to be taken out.
+    heavy: u64,
     /// How long a chain of `==` may be.
     longest: usize,
     /// Sum of the weights of the spans before each.
@@ -188,9 +193,8 @@ struct Search<'a> {
     /// For each span the last one of those after it that have its target too.
     same: Vec<u16>,
     masks: Vec<Mask>,
-    /// What was found for runs from which nothing was taken, by first span and by how many more
-    /// there are, as far as that was looked at.
-    whole: Vec<Vec<(u64, Choice)>>,
+    /// What was found for runs from which nothing was taken, as far as that was looked at.
+    runs: Runs,
     /// What was found for others.
     found: QuickMap<Run, (u64, Choice)>,
 }
@@ -211,13 +215,13 @@ impl<'a> Search<'a> {
                 same[index - 1] = same[index];
             }
         }
-        let band = band(count);
-        let whole = (1..=count).rev().map(|left| Vec::with_capacity(left.min(band + 1))).collect();
+        let runs = Runs::new(count, longest_run(count, sum, price));
         let longest = if aim.size { LONG_CHAIN } else { CHAIN };
         let masks = masks(spans);
         let found = QuickMap::default();
         let size = aim.size;
-        Search { spans, size, price, longest, before, same, masks, whole, found }
+        let heavy = if aim.size || aim.thorough { NOT_SO_HEAVY } else { HEAVY };
+        Search { spans, size, price, heavy, longest, before, same, masks, runs, found }
     }
 
     fn last(&self) -> u16 {
@@ -238,87 +242,120 @@ impl<'a> Search<'a> {
         all - taken.map(|&span| self.span(span).weight).sum::<u64>()
     }
 
-    /// Finds the best tree for every run from which nothing was taken, up to some length: in order
-    /// of their last spans, the shorter ones first.
+    /// Finds what the best tree costs for every run from which nothing was taken, up to some length:
+    /// the shorter ones first.
     fn fill(&mut self) {
-        let band = band(self.spans.len());
+        let longest = self.runs.longest();
+        self.fill_chains(longest);
+        self.runs.finish(0);
+        // Behind the last span as many as are looked at together.
+        let padded = || self.spans.iter().map(Some).chain([None; LANES]);
+        let single = |span: Option<&Span>| {
+            span.filter(|span| span.is_single())
+                .map_or(0.0, |span| narrow(span.weight * self.heavy))
+        };
+        let singles: Vec<f32> = padded().map(single).collect();
+        let before: Vec<f32> =
+            self.before.iter().map(|&sum| narrow(sum)).chain([0.0; LANES]).collect();
+        let mut heaviest = singles.clone();
+        for reach in 1..=longest {
+            self.fill_row(reach, &before, &singles, &mut heaviest);
+            self.runs.finish(reach);
+        }
+    }
+
+    /// All runs of so many spans: what those before the start of each span weigh in sum, what single
+    /// values count, and the most that one does in each run.
+    fn fill_row(&mut self, reach: usize, before: &[f32], singles: &[f32], heaviest: &mut [f32]) {
+        let price = narrow(self.price);
+        let count = self.spans.len() - reach;
+        for first in (0..count).step_by(LANES) {
+            let splits = self.runs.splits(first, reach);
+            let (starts, ends) = (lanes(&before[first..]), lanes(&before[first + reach + 1..]));
+            let behind = lanes(&singles[first + reach..]);
+            let heaviest = lanes_mut(&mut heaviest[first..]);
+            let costs = self.runs.lanes(first, reach);
+            let mut excess = [0.0; LANES];
+            for lane in 0..LANES {
+                let weight = ends[lane] - starts[lane];
+                heaviest[lane] = greater(heaviest[lane], behind[lane]);
+                // A chain is nothing but values taken out.
+                let heavy = if costs[lane] < UNKNOWN { 0.0 } else { heaviest[lane] };
+                excess[lane] = heavy - weight;
+                let cost = weight + price + splits[lane];
+                costs[lane] = less(cost, costs[lane]);
+            }
+            if excess.iter().any(|&excess| excess > 0.0) {
+                for (from, excess) in (first..count).zip(&excess) {
+                    if *excess > 0.0 {
+                        self.take_out(from, reach);
+                    }
+                }
+            }
+        }
+        self.take_out_masks(reach);
+    }
+
+    /// Sets the cost of this run right if it is better to take its heaviest single value out.
+    fn take_out(&mut self, from: usize, reach: usize) {
+        let run = self.run(from, reach);
+        if let Some(span) = self.heaviest(run) {
+            let question = self.weight(run) + self.price;
+            let known = (wide(self.runs.at_most(from, reach)), Choice::Take(span));
+            let (cost, _) = self.take(run, question, span, known);
+            self.runs.set(from, reach, narrow(cost));
+        }
+    }
+
+    /// The same with masks. All masks are about the value 0.
+    fn take_out_masks(&mut self, reach: usize) {
+        if !self.masks.is_empty() {
+            let run = self.run(0, reach);
+            let question = self.weight(run) + self.price;
+            let known = (wide(self.runs.at_most(0, reach)), Choice::Mask(0));
+            let (cost, _) = self.take_masks(run, question, known);
+            self.runs.set(0, reach, narrow(cost));
+        }
+    }
+
+    /// Sets what runs of one target cost, and chains.
+    fn fill_chains(&mut self, longest: usize) {
         let mut chains = Chains::new();
-        // For each first span: the cost of the run from there to `to`, and where it is best split,
-        // whether or not that is the best question. What is not overwritten yet is of the last `to`.
-        let mut above: Vec<u64> = vec![0; self.spans.len()];
-        let mut splits: Vec<usize> = (0..self.spans.len()).collect();
-        for (to, last) in (0..=self.last()).zip(0_usize..) {
-            let single = |span: &Span| if span.is_single() { span.weight } else { 0 };
-            let mut heaviest = (single(self.span(to)), to);
-            let end = self.before[last + 1];
+        for last in 0..self.spans.len() {
+            self.runs.set(last, 0, 0.0);
+            let to = u16::try_from(last).unwrap_or(NONE);
             chains.restart(self.span(to).target, to);
-            self.whole[last].push((0, Choice::Same(to)));
-            for from in (last.saturating_sub(band)..last).rev() {
-                let span = &self.spans[from];
-                let weight = end - self.before[from];
-                let first = u16::try_from(from).unwrap_or(NONE);
-                if single(span) > heaviest.0 {
-                    heaviest = (span.weight, first);
+            for from in (last.saturating_sub(longest)..last).rev() {
+                if chains.none {
+                    break;
                 }
-                let run = Run { from: first, to, taken: [NONE; TAKEN] };
-                let mut best = match chains.none {
-                    true => NO_CHAIN,
-                    false => chains.extend(self, run, first, weight),
-                };
-                if self.same[from] >= to {
-                    (above[from], splits[from]) = (0, from);
-                    self.whole[from].push((0, Choice::Same(first)));
-                    continue;
+                let run = self.run(from, last - from);
+                chains.extend(self, run, run.from);
+                if chains.possible != [false; 2] {
+                    let weight = self.before[last + 1] - self.before[from];
+                    let (cost, _) = chains.best(weight, self.price);
+                    self.runs.set(from, last - from, narrow(cost));
                 }
-                let (mut low, mut high) = (from + 1, last);
-                if !self.size {
-                    low = low.max(splits[from].saturating_sub(SLACK));
-                    // If all of the run above is one target, its split says nothing.
-                    if splits[from + 1] > from + 1 {
-                        high = high.min(splits[from + 1] + SLACK).max(low);
-                    }
-                }
-                splits[from] = low;
-                let question = weight + self.price;
-                if question < best.0 {
-                    let below = &self.whole[from][low - from - 1..high - from];
-                    let mut least = (u64::MAX, low);
-                    for ((below, above), at) in below.iter().zip(&above[low..=high]).zip(low..) {
-                        let cost = below.0 + above;
-                        if cost < least.0 {
-                            least = (cost, at);
-                        }
-                    }
-                    splits[from] = least.1;
-                    // A chain is nothing but values taken out.
-                    let take = best.0 == u64::MAX && heaviest.0 * HEAVY > weight;
-                    if question + least.0 < best.0 {
-                        let at = u16::try_from(least.1).unwrap_or(NONE);
-                        best = (question + least.0, Choice::Split(at));
-                    }
-                    if take {
-                        best = self.take(run, question, heaviest.1, best);
-                    }
-                    // All masks are about the value 0.
-                    if from == 0 {
-                        best = self.take_masks(run, question, best);
-                    }
-                }
-                above[from] = best.0;
-                self.whole[from].push(best);
             }
         }
     }
 
+    fn run(&self, from: usize, reach: usize) -> Run {
+        let index = |index| u16::try_from(index).unwrap_or(NONE);
+        Run { from: index(from), to: index(from + reach), taken: [NONE; TAKEN] }
+    }
+
     /// What was found for a run from which nothing was taken, if it was not too long.
-    fn known(&self, run: Run) -> Option<(u64, Choice)> {
-        let known = self.whole[usize::from(run.from)].get(run.reach()).copied();
-        known.filter(|_| run.is_whole())
+    fn known(&self, run: Run) -> Option<u64> {
+        if !run.is_whole() {
+            return None;
+        }
+        self.runs.known(usize::from(run.from), run.reach())
     }
 
     /// The least cost of a tree over this run.
     fn best(&mut self, run: Run) -> u64 {
-        if let Some((cost, _)) = self.known(run) {
+        if let Some(cost) = self.known(run) {
             return cost;
         }
         if let Some(&(cost, _)) = self.found.get(&run) {
@@ -344,12 +381,15 @@ impl<'a> Search<'a> {
     ///
     /// before: `A == 0 ? a : A == 4 ? a : b`  after: `A & !4 != 0 ? b : a`
     fn take_masks(&mut self, run: Run, question: u64, mut best: (u64, Choice)) -> (u64, Choice) {
-        for index in 0..self.masks.len() {
+        // The last ones, which hold the most, leave the others nothing to gain.
+        for index in (0..self.masks.len()).rev() {
             let Mask { spans, weight, .. } = &self.masks[index];
-            let inside = spans.iter().all(|&span| span <= run.to && !run.taken.contains(&span));
-            if weight * HEAVY + self.price > question
-                && inside
+            let inside = spans[spans.len() - 1] <= run.to
+                && (run.is_whole() || !spans.iter().any(|span| run.taken.contains(span)));
+            if inside
+                && weight * self.heavy + self.price > question
                 && let Some(rest) = run.without(spans)
+                && question + self.least(rest) < best.0
             {
                 let cost = question + self.best(rest);
                 if cost < best.0 {
@@ -386,7 +426,7 @@ impl<'a> Search<'a> {
         let no_chain = best.0 == u64::MAX;
         if no_chain
             && let Some(span) = self.heaviest(run)
-            && self.span(span).weight * HEAVY > weight
+            && self.span(span).weight * self.heavy > weight
         {
             best = self.take(run, question, span, best);
         }
@@ -416,7 +456,7 @@ impl<'a> Search<'a> {
     /// What a tree over the run costs at least: what is known, else nothing or one question.
     fn least(&self, run: Run) -> u64 {
         match self.known(run) {
-            Some((cost, _)) => cost,
+            Some(cost) => cost,
             None if self.one_target(run).is_some() => 0,
             None => self.weight(run) + self.price,
         }
@@ -443,14 +483,13 @@ impl<'a> Search<'a> {
     fn chain(&self, run: Run, weight: u64) -> (u64, Choice) {
         let mut chains = Chains::new();
         chains.restart(self.span(run.to).target, run.to);
-        let mut best = NO_CHAIN;
         for from in run.live().rev().skip(1) {
             if chains.none {
                 return NO_CHAIN;
             }
-            best = chains.extend(self, run, from, weight);
+            chains.extend(self, run, from);
         }
-        best
+        chains.best(weight, self.price)
     }
 
     fn heaviest(&self, run: Run) -> Option<u16> {
@@ -460,10 +499,53 @@ impl<'a> Search<'a> {
 
     /// The first question of the best tree over a run that was searched.
     fn choice(&self, run: Run) -> Choice {
-        match self.known(run).or_else(|| self.found.get(&run).copied()) {
-            Some((_, choice)) => choice,
-            None => unreachable!("what a choice leads to was searched"),
+        let found = match self.known(run) {
+            Some(cost) => self.choice_at(run, cost),
+            None => self.found.get(&run).map(|&(_, choice)| choice),
+        };
+        found.unwrap_or_else(|| unreachable!("what a choice leads to was searched"))
+    }
+
+    /// The first question of a tree over a run from which nothing was taken, which costs this much.
+    fn choice_at(&self, run: Run, cost: u64) -> Option<Choice> {
+        if cost == 0 {
+            return Some(Choice::Same(run.from));
         }
+        let weight = self.weight(run);
+        let chain = || {
+            let (least, chain) = self.chain(run, weight);
+            (least == cost).then_some(chain)
+        };
+        let left = cost.checked_sub(weight + self.price);
+        let question = || self.question_at(run, left?);
+        // Of what costs the same a chain is shared with others more often, and found later.
+        match self.size {
+            true => chain().or_else(question),
+            false => question().or_else(chain),
+        }
+    }
+
+    /// The first question of a tree over such a run, if what it leaves costs this much.
+    fn question_at(&self, run: Run, left: u64) -> Option<Choice> {
+        let split = self.runs.split(usize::from(run.from), run.reach(), left);
+        let split = split.and_then(|at| u16::try_from(at).ok());
+        let take = || {
+            let span = self.heaviest(run)?;
+            self.is_left(run, &[span], left).then_some(Choice::Take(span))
+        };
+        let mask = || {
+            let masks = (0..NONE).zip(&self.masks);
+            let mut fitting = masks.filter(|(_, mask)| self.is_left(run, &mask.spans, left));
+            fitting.next().map(|(mask, _)| Choice::Mask(mask))
+        };
+        split.map(Choice::Split).or_else(take).or_else(mask)
+    }
+
+    /// Whether the tree over the run without these spans was found to cost this.
+    fn is_left(&self, run: Run, spans: &[u16], cost: u64) -> bool {
+        let rest = run.without(spans);
+        let found = |rest| self.known(rest).or_else(|| Some(self.found.get(&rest)?.0));
+        rest.and_then(found) == Some(cost)
     }
 
     /// The nodes of the best tree over a run that was searched.
@@ -559,13 +641,12 @@ impl Chains {
         (self.second, self.none) = (false, false);
     }
 
-    /// Adds this span of the run, all above which were added before. The least cost, in a run of
-    /// this weight, and around which span.
-    fn extend(&mut self, search: &Search<'_>, run: Run, from: u16, weight: u64) -> (u64, Choice) {
+    /// Adds this span of the run, all above which were added before.
+    fn extend(&mut self, search: &Search<'_>, run: Run, from: u16) {
         let span = search.span(from);
-        for (chain, possible) in self.around.iter_mut().zip(&mut self.possible) {
-            *possible = *possible && chain.extend(span, search.longest);
-        }
+        let [first, second] = &mut self.around;
+        self.possible[0] = self.possible[0] && first.extend(span, search.longest);
+        self.possible[1] = self.possible[1] && second.extend(span, search.longest);
         let other = self.around[0].target != span.target;
         if other && !self.second {
             self.second = true;
@@ -574,11 +655,17 @@ impl Chains {
             self.possible[0] = self.around[0].over(search, run, from);
             self.none = !self.possible[0];
         }
+    }
+
+    /// The least cost, in a run of this weight, and around which span.
+    fn best(&self, weight: u64, price: u64) -> (u64, Choice) {
         let mut best = NO_CHAIN;
-        for (chain, _) in self.around.iter().zip(self.possible).filter(|&(_, possible)| possible) {
-            let cost = chain.cost(weight, search.price);
-            if cost < best.0 {
-                best = (cost, Choice::Chain(chain.rest));
+        for (chain, possible) in self.around.iter().zip(&self.possible) {
+            if *possible {
+                let cost = chain.cost(weight, price);
+                if cost < best.0 {
+                    best = (cost, Choice::Chain(chain.rest));
+                }
             }
         }
         best
@@ -625,11 +712,16 @@ impl Chain {
             return false;
         }
         let weight = u32::try_from(span.weight).unwrap_or(u32::MAX);
-        let at = self.weights[..count].partition_point(|&other| other > weight);
-        let after: u64 = self.weights[at..count].iter().map(|&weight| u64::from(weight)).sum();
-        self.asked += after + span.weight * (u64::try_from(at).unwrap_or(0) + 1);
-        self.weights.copy_within(at..count, at + 1);
+        let (mut at, mut after) = (count, 0);
+        while let Some(lighter) = at.checked_sub(1)
+            && self.weights[lighter] <= weight
+        {
+            self.weights[at] = self.weights[lighter];
+            after += u64::from(self.weights[lighter]);
+            at = lighter;
+        }
         self.weights[at] = weight;
+        self.asked += after + span.weight * (u64::try_from(at).unwrap_or(0) + 1);
         self.sum += span.weight;
         self.count += 1;
         true
@@ -652,6 +744,7 @@ fn masks(spans: &[Span]) -> Vec<Mask> {
     for span in &spans[1..] {
         let mask = span.last;
         if span.target == zero.target
+            && zero.last & !mask == 0
             && mask.count_ones() <= MASKED
             && let Some(held) = under(spans, mask)
         {

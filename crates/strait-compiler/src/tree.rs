@@ -47,13 +47,23 @@ pub(crate) struct Tree {
 /// Of more spans than this the middle is asked for first, unsearched. No program has room for
 /// them: a question takes away two borders between spans at most, so they need more than 4096.
 const MOST: usize = 1 << 13;
-/// Weights are scaled to about this sum, so that products of them stay small.
-const SCALE: u64 = 1 << 24;
+/// Weights are scaled to about this sum, so that what a tree costs stays below 2^30; where a question
+/// outweighs all of them, to less.
+const SCALE: u64 = 1 << 17;
+const SIZE_SCALE: u64 = 1 << 10;
 
 /// The best tree over spans, which together cover every value that the word can have here.
 pub(crate) fn tree(graph: &mut Graph, spans: &[Span], aim: Aim) -> Tree {
-    if let [one] = spans {
-        return Tree { root: one.target, questions: 0.0 };
+    match spans {
+        [one] => return Tree { root: one.target, questions: 0.0 },
+        [below, above] => {
+            let root = match aim.size && below.is_single() {
+                true => graph.test(Compare::Equal, below.first, below.target, above.target),
+                false => graph.test(Compare::AtLeast, above.first, above.target, below.target),
+            };
+            return Tree { root, questions: 1.0 };
+        }
+        _ => {}
     }
     if spans.len() > MOST {
         let (below, above) = spans.split_at(spans.len() / 2);
@@ -61,9 +71,9 @@ pub(crate) fn tree(graph: &mut Graph, spans: &[Span], aim: Aim) -> Tree {
         let root = graph.test(Compare::AtLeast, above[0].first, yes.root, no.root);
         return Tree { root, questions: 1.0 + no.questions.max(yes.questions) };
     }
-    let spans = scaled(spans);
+    let spans = scaled(spans, if aim.size { SIZE_SCALE } else { SCALE });
     let total: u64 = spans.iter().map(|span| span.weight).sum();
-    let price = if aim.size { total << 8 } else { total >> 7 }.max(1);
+    let price = if aim.size { total << 6 } else { total >> 7 }.max(1);
     let with_bits = match aim.thorough {
         true => bits::tree(graph, &bits::atoms(&spans), price, aim),
         false => None,
@@ -108,15 +118,15 @@ pub(crate) fn joined(spans: impl Iterator<Item = Span> + Clone) -> Vec<Span> {
     joined
 }
 
-/// Brings the sum of weights near [`SCALE`] and gives each span at least 1: even what never
+/// Brings the sum of weights near this one and gives each span at least 1: even what never
 /// happens should not lie at the end of a long chain.
-fn scaled(spans: &[Span]) -> Vec<Span> {
+fn scaled(spans: &[Span], sum: u64) -> Vec<Span> {
     let total: u64 = spans.iter().map(|span| span.weight).sum();
     let scale = |weight: u64| match total {
         0 => 1,
         _ => {
-            let scaled = u128::from(weight) * u128::from(SCALE) / u128::from(total);
-            u64::try_from(scaled).unwrap_or(SCALE) + 1
+            let scaled = u128::from(weight) * u128::from(sum) / u128::from(total);
+            u64::try_from(scaled).unwrap_or(sum) + 1
         }
     };
     spans.iter().map(|span| Span { weight: scale(span.weight), ..*span }).collect()
