@@ -7,6 +7,7 @@
 mod clear;
 mod counts;
 mod layout;
+mod types;
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -21,6 +22,8 @@ use aya::programs::ProgramError;
 use aya::programs::tp_btf::{BtfTracePoint, BtfTracePointLinkId};
 use aya::util::nr_cpus;
 use aya::{Btf, EbpfError as AyaError, EbpfLoader};
+use landlock::{AccessFs, Ruleset, RulesetAttr, RulesetError};
+use object::Endianness;
 use strait_abi::{Arch, Syscall};
 
 use counts::monotonic_ns;
@@ -194,8 +197,7 @@ impl Recorder {
         if follow.is_empty() || follow.len() > WORKLOADS {
             return Err(EbpfError::Workloads { asked: follow.len() });
         }
-        let (mut loader, btf) = loader_and_types();
-        let btf = btf?;
+        let types = kernel_types()?;
         let cpus = nr_cpus().map_err(|(_, source)| EbpfError::Account(source))?;
         // A number that does not fit is no number of CPUs.
         let cpus = u32::try_from(cpus).unwrap_or(u32::MAX);
@@ -216,7 +218,8 @@ impl Recorder {
             }
         }
         let (interests, attached_at) = (interests(ready), monotonic_ns());
-        let mut ebpf = loader
+        let mut ebpf = loader()
+            .btf(Some(&types.structures))
             .override_global("adopt_threads", &adopt_threads, true)
             .override_global("cgroup_count", &counts[0], true)
             .override_global("namespace_count", &counts[1], true)
@@ -233,10 +236,10 @@ impl Recorder {
             }
         }
         for name in PROGRAMS {
-            program(&mut ebpf, name)?.load(name, btf).map_err(attach_error(name))?;
+            program(&mut ebpf, name)?.load(name, &types.tracepoints).map_err(attach_error(name))?;
         }
         // A kernel without io_uring has no such tracepoint.
-        let io_uring = program(&mut ebpf, IO_URING)?.load(IO_URING, btf).is_ok();
+        let io_uring = program(&mut ebpf, IO_URING)?.load(IO_URING, &types.tracepoints).is_ok();
         let mut recorder = Recorder {
             ebpf,
             links: BTreeMap::new(),
@@ -421,31 +424,51 @@ pub fn loaded_programs() -> Vec<u32> {
     aya::programs::loaded_programs().filter_map(|program| Some(program.ok()?.id())).collect()
 }
 
-/// A loader, which reads the kernel's types for itself, and the types for what the loader does not
-/// do; both at once, as reading them takes longer than everything else that is done to start.
-fn loader_and_types() -> (EbpfLoader<'static>, Result<&'static Btf, EbpfError>) {
+/// A loader that has not read the kernel's types. It does so when it is made, whatever it is then given,
+/// for as long as everything else takes; so it is made where it cannot read.
+fn loader() -> EbpfLoader<'static> {
     thread::scope(|scope| {
-        // It inherits the signal mask: whoever blocks signals has done so.
-        let types = thread::Builder::new().spawn_scoped(scope, kernel_types);
-        let loader = EbpfLoader::new();
-        let types = match types.map(thread::ScopedJoinHandle::join) {
-            Ok(Ok(types)) => types,
-            // No thread to be had, or one that panicked: here it shows what it comes to.
-            _ => kernel_types(),
-        };
-        (loader, types)
+        // A Landlock domain is of the thread that enters it. Signals that are blocked here are there too.
+        let blind = thread::Builder::new().spawn_scoped(scope, || {
+            let ruleset = Ruleset::default().handle_access(AccessFs::ReadFile)?.create()?;
+            ruleset.restrict_self()?;
+            Ok::<_, RulesetError>(EbpfLoader::new())
+        });
+        match blind.map(thread::ScopedJoinHandle::join) {
+            Ok(Ok(Ok(loader))) => loader,
+            // No thread or no Landlock to be had: it takes longer.
+            _ => EbpfLoader::new(),
+        }
     })
 }
 
+/// The kernel's types, as the loader takes them.
+struct KernelTypes {
+    /// By which the programs find members of its structures.
+    structures: Btf,
+    /// By which they are attached.
+    tracepoints: Btf,
+}
+
 /// The kernel's types, read once for all recordings of this process.
-fn kernel_types() -> Result<&'static Btf, EbpfError> {
-    static TYPES: OnceLock<Btf> = OnceLock::new();
+fn kernel_types() -> Result<&'static KernelTypes, EbpfError> {
+    static TYPES: OnceLock<KernelTypes> = OnceLock::new();
     if let Some(types) = TYPES.get() {
         return Ok(types);
     }
-    // Asked for here, as the loader goes on without.
-    File::open(BTF).map_err(EbpfError::NoBtf)?;
-    let types = Btf::from_sys_fs().map_err(|error| load_error(error.into()))?;
+    let all = fs::read(BTF).map_err(EbpfError::NoBtf)?;
+    let parse = |types: &[u8]| {
+        Btf::parse(types, Endianness::default()).map_err(|error| load_error(error.into()))
+    };
+    let tracepoints: Vec<&str> = PROGRAMS.into_iter().chain([IO_URING]).collect();
+    let types = match types::needed(&all, &tracepoints) {
+        Some(needed) => KernelTypes {
+            structures: parse(&needed.structures)?,
+            tracepoints: parse(&needed.tracepoints)?,
+        },
+        // A kernel with kinds of types that are not known here. The loader may know them.
+        None => KernelTypes { structures: parse(&all)?, tracepoints: parse(&all)? },
+    };
     Ok(TYPES.get_or_init(|| types))
 }
 
