@@ -3,13 +3,17 @@
 //! What is denied again and again is told the first time and then at its tenth, hundredth and
 //! so on; the counts at the end are exact.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::net::UnixDatagram;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use rustix::process::Pid;
 use serde_json::{Value, json};
+use strait_bpf::Action;
 use strait_policy::{Because, Policy, action_text, call};
+use strait_runtime::exec_check::NotAllowed;
 use strait_runtime::steps::{Moved, Trigger};
 use strait_runtime::supervise::{Answering, Counted, Denial};
 
@@ -21,7 +25,13 @@ pub struct Teller {
     out: Out,
     answering: Answering,
     policy: Policy,
+    /// How often each file was executed that may not be, and what is beyond [`FILES`].
+    killed: BTreeMap<PathBuf, u64>,
+    killed_others: u64,
 }
+
+/// Of so many files it is counted how often they were executed.
+const FILES: usize = 1024;
 
 enum Out {
     Stderr,
@@ -54,7 +64,8 @@ impl Teller {
             (_, Some(file)) => Out::File(file),
             (_, None) => Out::Stderr,
         };
-        Ok(Teller { form, out, answering, policy: policy.clone() })
+        let policy = policy.clone();
+        Ok(Teller { form, out, answering, policy, killed: BTreeMap::new(), killed_others: 0 })
     }
 
     /// Tells of one denial, if it is time to.
@@ -72,6 +83,42 @@ impl Teller {
                 self.line(&text);
             }
         }
+    }
+
+    /// Tells of a process that was killed as it executed what it may not, if it is time to.
+    pub fn killed(&mut self, process: Pid, refused: &NotAllowed) {
+        let NotAllowed { path, why } = refused;
+        let room = self.killed.len() < FILES;
+        let times = match self.killed.get_mut(path) {
+            Some(times) => times,
+            None if room => self.killed.entry(path.clone()).or_default(),
+            None => &mut self.killed_others,
+        };
+        *times += 1;
+        let times = *times;
+        if !is_power_of_ten(times) {
+            return;
+        }
+        let pid = process.as_raw_nonzero().get();
+        // What has no name to be found by again cannot be put on a list.
+        let permit = path.is_file().then(|| format!("exec: {{allow: [{}]}}", path.display()));
+        if self.form == Denials::Json {
+            let value = json!({
+                "event": "killed",
+                "tid": pid,
+                "image": shown(path),
+                "call": "execve",
+                "why": why,
+                "action": action_text(Action::KillProcess),
+                "because": "`exec`",
+                "times": times,
+                "permit": permit,
+            });
+            return self.line(&value.to_string());
+        }
+        let times = if times == 1 { String::new() } else { format!(" ({times} times by now)") };
+        let permit = permit.map_or(String::new(), |line| format!("; to permit it: {line}"));
+        self.line(&format!("strait: killed{times}: process {pid}: {refused}{permit}"));
     }
 
     /// Tells that the workload has moved on, and whether that holds.
@@ -106,11 +153,33 @@ impl Teller {
     /// Tells of all of them, with exact counts.
     pub fn sum_up(&mut self, counted: &[Counted], others: u64) {
         let total = counted.iter().map(|counted| counted.count).fold(others, u64::saturating_add);
+        let killed = self.killed.values().copied().fold(self.killed_others, u64::saturating_add);
         if self.form == Denials::Json {
             let calls: Vec<Value> = counted.iter().map(counted_json).collect();
-            let value =
-                json!({"event": "summary", "count": total, "calls": calls, "others": others});
+            let files = self
+                .killed
+                .iter()
+                .map(|(path, times)| json!({"image": shown(path), "count": times}));
+            let value = json!({
+                "event": "summary",
+                "count": total,
+                "calls": calls,
+                "others": others,
+                "killed": killed,
+                "killedImages": files.collect::<Vec<_>>(),
+            });
             return self.line(&value.to_string());
+        }
+        if killed > 0 {
+            let programs = if killed == 1 { "program was" } else { "programs were" };
+            let mut text = format!("strait: {killed} {programs} killed that may not be executed:");
+            for (path, times) in &self.killed {
+                text.push_str(&format!("\n  {times:>8}  {}", shown(path)));
+            }
+            if self.killed_others > 0 {
+                text.push_str(&format!("\n  {:>8}  of further files", self.killed_others));
+            }
+            self.line(&text);
         }
         let what = match self.answering {
             Answering::Enforce => "denied",

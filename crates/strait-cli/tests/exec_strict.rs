@@ -10,6 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
+use strait_testkit::script::events;
 use strait_testkit::skip;
 use tempfile::TempDir;
 
@@ -81,6 +82,40 @@ fn what_is_not_on_the_list_is_killed_before_its_first_instruction() {
         assert!(said.contains("may not be executed") && !said.contains("strait: killed"), "{said}");
     }
     assert!(!dir.path().join("made").exists());
+}
+
+#[test]
+fn what_was_killed_is_told_as_other_denials_are() {
+    let dir = TempDir::new().unwrap();
+    policy(&dir, &format!("/bin/sh, {}", sha256("/usr/bin/id")));
+    let touch = fs::canonicalize("/usr/bin/touch").unwrap();
+    let touch = touch.to_str().unwrap();
+    let script = "for i in 1 2 3 4 5 6 7 8 9 10 11; do touch made; done; id -u; uname";
+    for mode in ["enforce", "notify"] {
+        let options = ["--mode", mode, "--denials", "json"];
+        let (output, said) = run(&dir, &options, &["sh", "-c", script]);
+        let events = events(&output);
+        let told: Vec<_> = events
+            .iter()
+            .filter(|event| event["event"] == "killed" && event["image"] == touch)
+            .map(|event| event["times"].as_u64().unwrap())
+            .collect();
+        assert_eq!(told, [1, 10], "{mode}: {said}");
+        assert_eq!(events[0]["permit"], format!("exec: {{allow: [{touch}]}}"), "{said}");
+        assert!(events[0]["tid"].as_u64().unwrap() > 1 && events[0]["why"] != "", "{said}");
+        let summary = events.last().unwrap();
+        assert_eq!((&summary["event"], &summary["killed"]), (&"summary".into(), &12.into()));
+        assert_eq!(summary["killedImages"][0]["image"], touch, "{said}");
+        assert_eq!(summary["killedImages"][0]["count"], 11, "{said}");
+    }
+    // The line that is offered does permit it.
+    policy(&dir, &format!("/bin/sh, {touch}, {}", sha256("/usr/bin/id")));
+    let (_, said) = run(&dir, &[], &["sh", "-c", "touch made && uname"]);
+    assert!(dir.path().join("made").exists(), "{said}");
+    assert!(
+        said.contains("1 program was killed that may not be executed:\n         1  /"),
+        "{said}"
+    );
 }
 
 #[test]

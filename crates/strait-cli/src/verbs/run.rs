@@ -81,7 +81,7 @@ fn confined(args: &Run) -> Result<ExitCode, Failure> {
         RunMode::Enforce if policy.network.is_some() || steps.can_move() => {
             supervised(args, &command, check, policy, steps, Answering::Enforce)
         }
-        RunMode::Enforce => enforced(args, &command, &rules, check),
+        RunMode::Enforce => enforced(args, &command, &policy, &rules, check),
         RunMode::Notify => supervised(args, &command, check, policy, steps, Answering::Enforce),
         RunMode::Canary => supervised(args, &command, None, policy, steps, Answering::Observe),
         RunMode::Log if policy.network.is_some() => {
@@ -112,20 +112,30 @@ fn command(args: &Run) -> Result<Command, Failure> {
 fn enforced(
     args: &Run,
     command: &Command,
+    policy: &Policy,
     rules: &Rules,
     check: Option<ExecCheck>,
 ) -> Result<ExitCode, Failure> {
+    let mut teller =
+        check.is_some().then(|| teller(args, policy, Answering::Enforce)).transpose()?;
     let enforcement = Enforcement::new(rules, &Options::default(), LoadOptions::default())
         .with_context(|| input::name(&args.policy))
         .map_err(Failure::bad_input)?;
     let child = PendingChild::fork(command).map_err(Failure::refused)?;
     let relay = Relay::install().map_err(Failure::refused)?;
-    let mut tell = tell_killed;
+    let mut tell = |process, refused: &NotAllowed| {
+        if let Some(teller) = &mut teller {
+            teller.killed(process, refused);
+        }
+    };
     let (started, held) = start(&enforcement, child, check, &mut tell)?;
     keep_secrets();
     let ended = wait::until_end_attending(&started.child, &relay, None, held);
     let ended = ended.map_err(Failure::refused)?;
     drop(relay);
+    if let Some(teller) = &mut teller {
+        teller.sum_up(&[], 0);
+    }
     say_if_killed(ended.status.signal());
     signal::end_as(ended.status)
 }
@@ -140,11 +150,7 @@ fn supervised(
     steps: Steps,
     answering: Answering,
 ) -> Result<ExitCode, Failure> {
-    let file = args.denials_fd.map(inherited).transpose();
-    let file = file.context("--denials-fd").map_err(Failure::bad_input)?.map(File::from);
-    let teller = Teller::new(args.denials, file, answering, &policy)
-        .context("denials cannot be told to the journal")
-        .map_err(Failure::refused)?;
+    let teller = Arc::new(Mutex::new(teller(args, &policy, answering)?));
     let loaded = match args.mode {
         // What is denied by registers the kernel answers by itself.
         RunMode::Enforce => steps.loaded().clone(),
@@ -155,13 +161,15 @@ fn supervised(
         .map_err(Failure::bad_input)?;
     let child = PendingChild::fork(command).map_err(Failure::refused)?;
     let relay = Relay::install().map_err(Failure::refused)?;
-    let mut tell = tell_killed;
-    let (mut started, held) = start(&enforcement, child, check, &mut tell)?;
+    let telling = Arc::clone(&teller);
+    let mut tell_killed = move |process, refused: &NotAllowed| {
+        telling.lock().unwrap_or_else(PoisonError::into_inner).killed(process, refused);
+    };
+    let (mut started, held) = start(&enforcement, child, check, &mut tell_killed)?;
     keep_secrets();
     let listener = started.child.take_listener();
     let listener = listener.context("there is no listener").map_err(Failure::refused)?;
     let network = policy.network.clone();
-    let teller = Arc::new(Mutex::new(teller));
     let telling = Arc::clone(&teller);
     let steps = steps.telling(Box::new(move |moved| {
         telling.lock().unwrap_or_else(PoisonError::into_inner).moved(moved);
@@ -192,6 +200,15 @@ fn supervised(
     signal::end_as(ended.status)
 }
 
+/// Who tells of denials, as it was asked for.
+fn teller(args: &Run, policy: &Policy, answering: Answering) -> Result<Teller, Failure> {
+    let file = args.denials_fd.map(inherited).transpose();
+    let file = file.context("--denials-fd").map_err(Failure::bad_input)?.map(File::from);
+    Teller::new(args.denials, file, answering, policy)
+        .context("denials cannot be told to the journal")
+        .map_err(Failure::refused)
+}
+
 /// Starts the child, and holds what is executed to a list if there is one.
 fn start<'a>(
     enforcement: &Enforcement,
@@ -209,10 +226,6 @@ fn start<'a>(
         let status = error.exit_status();
         Failure::with_status(status, error)
     })
-}
-
-fn tell_killed(process: Pid, refused: &NotAllowed) {
-    output::say(&format!("strait: killed: process {}: {refused}", process.as_raw_nonzero()));
 }
 
 /// The kernel lets everything pass and logs it; the run is recorded, for the kernel's log is no
