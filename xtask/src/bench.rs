@@ -19,6 +19,7 @@ mod measure;
 mod overhead;
 mod peers;
 mod profiles;
+mod run;
 mod verify;
 mod workload;
 
@@ -59,6 +60,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         [what] if what == "containers" => containers::run(),
         [what] if what == "inspect" => inspect::run(),
         [what] if what == "profiles" => profiles::run(),
+        [what] if what == "run" => run::run(),
         [what] if what == "verify" => verify::run(),
         [what, folder] if what == "filters" => filters(Some(folder.into())),
         [what] if what == "record" => crate::bench_record::run(),
@@ -73,7 +75,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         }
         _ => bail!(
             "usage: cargo xtask bench (calls | containers | diff [FOLDER] | filters [FOLDER] | inspect | \
-             profiles | record | tighten | verify)"
+             profiles | record | run | tighten | verify)"
         ),
     }
 }

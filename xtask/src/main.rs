@@ -32,6 +32,7 @@ Project chores.
   cargo xtask bench tighten    what Strait adds to a command that does nothing
   cargo xtask bench calls      what recording costs several calls and a server, next to programs that
                                do nothing and to strace
+  cargo xtask bench run        what a loop, a connect and a start cost under `strait run`
   cargo xtask bench record     what recording a call costs, next to strace
   cargo xtask bench inspect    what inspecting 2,000 confined processes costs, next to ps
   cargo xtask man [DIR]        man pages and shell completions into DIR (target/man)

@@ -92,7 +92,7 @@ fn path(path: &Path) -> Result<&str> {
     path.to_str().context("the temporary folder's name is not UTF-8")
 }
 
-fn time(program: &Path, args: &[&str]) -> Result<Duration> {
+pub(super) fn time(program: &Path, args: &[&str]) -> Result<Duration> {
     let mut command = Command::new(program);
     command.args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let start = Instant::now();
