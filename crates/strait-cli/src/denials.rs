@@ -125,9 +125,10 @@ impl Teller {
     pub fn moved(&mut self, moved: &Moved) {
         let Moved { from, to, by, tasks, bare } = moved;
         let bare: Vec<i32> = bare.iter().map(|task| task.as_raw_pid()).collect();
-        let asked = match by {
-            Trigger::Asked(tid) => Some(*tid),
-            _ => None,
+        let (asked, called) = match by {
+            Trigger::Asked(tid) => (Some(*tid), None),
+            Trigger::Called(tid, call) => (None, Some((*tid, call.name()))),
+            _ => (None, None),
         };
         if self.form == Denials::Json {
             let value = json!({
@@ -135,13 +136,19 @@ impl Teller {
                 "from": from,
                 "step": to,
                 "askedBy": asked,
+                "calledBy": called.map(|(tid, _)| tid),
+                "call": called.map(|(_, call)| call),
                 "tasks": tasks,
                 "unconfined": bare,
                 "holds": bare.is_empty(),
             });
             return self.line(&value.to_string());
         }
-        let asked = asked.map_or(String::new(), |tid| format!(", as {tid} asked for"));
+        let asked = match (asked, called) {
+            (Some(tid), _) => format!(", as {tid} asked for"),
+            (None, Some((tid, call))) => format!(", as {tid} called {call}"),
+            (None, None) => String::new(),
+        };
         let unit = if *tasks == 1 { "task" } else { "tasks" };
         let held = match bare.is_empty() {
             true => format!("holds for {tasks} {unit}"),

@@ -223,6 +223,37 @@ spec:
     assert_eq!(said, "0 0 18", "{output:?}");
 }
 
+/// By a call that the kernel makes, and by one that the supervisor makes in its place.
+#[test]
+fn the_first_listen_moves_on() {
+    let Some(bench) = Bench::new("the_first_listen_moves_on") else { return };
+    for network in ["", "  network: {connect: [], listen: ['127.0.0.1:0']}\n"] {
+        let policy = format!(
+            "apiVersion: strait.dev/v1alpha1\nkind: SyscallPolicy\nspec:\n  architectures: [x86_64]\n  \
+             default: allow\n{network}  steps:\n    serve:\n      ready: [listen]\n      rules:\n        - \
+             {{syscalls: [mkdir], action: errno(EROFS)}}\n        - {{syscalls: [listen], action: errno(EXDEV)}}\n"
+        );
+        fs::write(bench.dir.path().join("p.yaml"), policy).unwrap();
+        // Another process has the step as well, and so has the call that begins it from then on.
+        let script = "r, w = os.pipe()\ndef mkdir():\n  try: os.mkdir('/dev/null/x'); return 0\n  \
+                      except OSError as e: return e.errno\n\
+                      def listen(s):\n  try: s.listen(); return 0\n  except OSError as e: return e.errno\n\
+                      if os.fork() == 0:\n  os.read(r, 1); os._exit(mkdir())\n\
+                      servers = [socket.socket(), socket.socket()]\n[s.bind(('127.0.0.1', 0)) for s in servers]\n\
+                      print(mkdir(), *map(listen, servers), mkdir(), flush=True)\n\
+                      os.write(w, b'x'); print(os.waitstatus_to_exitcode(os.wait()[1]))";
+        let (said, output) = bench.run(&["--denials", "json"], script);
+        // ENOTDIR is the kernel's.
+        assert_eq!(said, "20 0 18 30\n30", "{network}{output:?}");
+        let events = events(&output);
+        let moved: Vec<_> = events.iter().filter(|event| event["event"] == "step").collect();
+        assert_eq!(moved.len(), 1, "{events:?}");
+        assert_eq!((&moved[0]["step"], &moved[0]["call"]), (&"serve".into(), &"listen".into()));
+        assert_eq!((&moved[0]["askedBy"], &moved[0]["holds"]), (&Value::Null, &true.into()));
+        assert!(moved[0]["calledBy"].as_u64().unwrap() > 1, "{events:?}");
+    }
+}
+
 #[test]
 fn a_canary_moves_on_too_and_breaks_nothing() {
     let Some(bench) = Bench::new("a_canary_moves_on_too") else { return };

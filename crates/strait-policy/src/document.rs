@@ -296,12 +296,15 @@ fn steps(node: &Node, text: &str, architectures: &Architectures) -> Result<Vec<S
     for entry in node.map("steps")? {
         let mut fields = Fields::new(&entry.node, &entry.key)?;
         let after = fields.take("after");
+        let ready = fields.take("ready");
+        let ready = ready.map(|list| names(list, "ready", known_syscall)).transpose()?;
         let rules = fields.need("rules")?.list("rules")?.iter();
         let rules = rules.map(|node| rule(node, text, architectures)).collect::<Result<_, _>>()?;
         fields.finish()?;
         let after = after.map(|node| Ok((node, node.text("after")?))).transpose()?;
         followers.entry(after.map(|(_, name)| name)).or_insert(read.len());
-        read.push((entry, after, Some(Step { name: entry.key.to_string(), rules })));
+        let (name, ready) = (entry.key.to_string(), ready.unwrap_or_default());
+        read.push((entry, after, Some(Step { name, ready, rules })));
     }
     let mut steps: Vec<Step> = Vec::new();
     let mut last = None;
@@ -685,6 +688,12 @@ spec:
             ("steps: {}", "steps: {serve: {}}", "`rules` is missing from serve", ""),
             ("steps: {}", "steps: {a: {rules: []}, b: {rules: []}}", "steps are a chain", "b"),
             ("steps: {}", "steps: {a: {after: b, rules: []}}", "steps are a chain", "b"),
+            (
+                "steps: {}",
+                "steps: {a: {ready: [lisen], rules: []}}",
+                "did you mean `listen`",
+                "lisen",
+            ),
             (
                 "kind: SyscallPolicy",
                 "kind: SeccompProfile",

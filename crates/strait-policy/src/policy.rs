@@ -236,6 +236,9 @@ impl Rule {
 pub struct Step {
     /// Its name; no other step of the policy has it.
     pub name: String,
+    /// The calls of which the first that is let pass at the step before begins this one, where a
+    /// supervisor sees it. Those that ask for it by name begin it too.
+    pub ready: BTreeSet<Syscall>,
     /// Of those that name a call, the first whose condition holds says what the call gets at the
     /// most. What none decides stays as it was.
     pub rules: Vec<Rule>,

@@ -106,6 +106,9 @@ fn document(policy: &Policy) -> String {
             if let Some(before) = index.checked_sub(1) {
                 out.line(3, &format!("after: {}", scalar(&policy.steps[before].name)));
             }
+            if !step.ready.is_empty() {
+                out.list(3, "ready", step.ready.iter().map(|call| call.name()));
+            }
             if step.rules.is_empty() {
                 out.line(3, "rules: []");
                 continue;

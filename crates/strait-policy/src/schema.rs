@@ -128,6 +128,10 @@ fn spec() -> Value {
                 "type": "object",
                 "additionalProperties": object(&["rules"], json!({
                     "after": text("The step before this one; the first has none."),
+                    "ready": {
+                        "description": "Calls of which the first begins the step, under a supervisor.",
+                        "type": "array", "items": {"$ref": "#/$defs/syscall"},
+                    },
                     "rules": {"type": "array", "items": {"$ref": "#/$defs/rule"}},
                 })),
             },

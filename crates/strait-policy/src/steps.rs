@@ -5,6 +5,8 @@
 //! that say something the most restrictive wins, as with filters that are stacked. So a step cannot
 //! open anything, however its rules are written.
 
+use std::collections::BTreeSet;
+
 use strait_bpf::Action;
 
 use crate::lower::LowerError;
@@ -53,7 +55,11 @@ impl Policy {
     /// If there is no such step, or the policy has no meaning.
     pub fn lower_between(&self, from: Option<&str>, to: &str) -> Result<Rules, StepError> {
         let passed = from.map_or(Ok(0), |from| self.up_to(from).map(<[Step]>::len))?;
-        let mut rules = self.lower_step(&Step { name: String::new(), rules: Vec::new() })?;
+        let mut rules = self.lower_step(&Step {
+            name: String::new(),
+            ready: BTreeSet::new(),
+            rules: Vec::new(),
+        })?;
         for step in self.up_to(to)?.iter().skip(passed) {
             rules = restricted(&rules, &self.lower_step(step)?);
         }
@@ -189,6 +195,7 @@ mod tests {
         - {syscalls: [mount, ptrace], action: allow}
     drain:
       after: serve
+      ready: [accept4, shutdown]
       rules:
         - {syscalls: [socket], when: \"domain == AF_INET\", action: trap(3)}
         - {syscalls: [write], when: \"fd > 2\", arch: [x86_64], action: kill-thread}
@@ -259,6 +266,8 @@ mod tests {
         let policy = policy(STEPS);
         let names: Vec<&str> = policy.steps.iter().map(|step| step.name.as_str()).collect();
         assert_eq!(names, ["serve", "drain"]);
+        let ready: Vec<&str> = policy.steps[1].ready.iter().map(|call| call.name()).collect();
+        assert_eq!(ready, ["accept4", "shutdown"]);
         assert_eq!(Policy::parse(&policy.to_string()).unwrap(), policy);
         let error = policy.lower_at("sevre").unwrap_err();
         assert_eq!(error.to_string(), "the policy has no step `sevre`; did you mean `serve`?");

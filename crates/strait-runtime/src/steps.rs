@@ -9,10 +9,12 @@
 //! the same at every step      the kernel alone, as without steps
 //! decided otherwise later     notify: let pass or denied, as the step says
 //! prctl(OPTION, name)         notify: to move on                                strait_kernel::step
+//! the next step's `ready`     notify: let pass, and moved on with the first
 //! ```
 //!
 //! When the supervisor dies, what it was asked about fails with ENOSYS: all that a later step denies.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -39,6 +41,8 @@ pub struct Steps {
 struct At {
     /// `None` before the first step.
     name: Option<String>,
+    /// The calls of which the first moves on to it from the step before.
+    ready: BTreeSet<Syscall>,
     rules: Rules,
 }
 
@@ -98,6 +102,8 @@ pub struct Moved {
 pub enum Trigger {
     /// This thread asked for it.
     Asked(u32),
+    /// This thread made a call for which the step waits.
+    Called(u32, Syscall),
 }
 
 impl Steps {
@@ -125,9 +131,12 @@ impl Steps {
                 return Err(StepsError::Action { step: step.name.clone(), action });
             }
             let rules = policy.lower_at(&step.name)?;
-            steps.steps.push(At { name: Some(step.name.clone()), rules });
+            let (name, ready) = (Some(step.name.clone()), step.ready.clone());
+            steps.steps.push(At { name, ready, rules });
         }
-        let moving = policy.lower_moving(from)?;
+        let ready: BTreeSet<Syscall> =
+            later.iter().flat_map(|step| step.ready.iter().copied()).collect();
+        let moving = take_ready(policy.lower_moving(from)?, policy, &ready);
         steps.loaded = refuse_listeners(take_moves(moving, policy));
         steps.prove()?;
         Ok(steps)
@@ -136,7 +145,7 @@ impl Steps {
     /// One step, at which a workload stays.
     pub fn only(rules: Rules) -> Steps {
         let loaded = rules.clone();
-        let steps = vec![At { name: None, rules }];
+        let steps = vec![At { name: None, ready: BTreeSet::new(), rules }];
         Steps { at: AtomicUsize::new(0), steps, loaded, tell: Mutex::new(None) }
     }
 
@@ -177,6 +186,23 @@ impl Steps {
             && abi.syscall(data.nr)?.name() == "prctl"
             && data.args[0] & u64::from(u32::MAX) == u64::from(step::OPTION);
         is_asking.then(|| step::decode(&data.args, abi.is_64_bit()).unwrap_or_default())
+    }
+
+    /// The step that waits for this call, if it is the next one; and the call.
+    fn readied(&self, data: &SeccompData) -> Option<(&str, Syscall)> {
+        let next = self.steps.get(self.at.load(Ordering::SeqCst) + 1)?;
+        let call = call::abi(data.arch, data.nr)?.syscall(data.nr)?;
+        let name = next.name.as_deref().filter(|_| next.ready.contains(&call))?;
+        Some((name, call))
+    }
+
+    /// Moves on if the next step waits for this call, which is let pass and has not returned. Whether it
+    /// holds is told.
+    pub(crate) fn ready(&self, data: &SeccompData, tid: u32, workload: Pid) {
+        if let Some((name, call)) = self.readied(data) {
+            // There is such a step, it is none of the past, and nobody asked who is to be told.
+            let _ = self.move_to(name, Trigger::Called(tid, call), workload);
+        }
     }
 
     /// Moves on to a step, and looks whether it holds for everything that comes of this process.
@@ -228,6 +254,23 @@ impl fmt::Debug for Steps {
         let names: Vec<_> = self.steps.iter().map(|step| &step.name).collect();
         f.debug_struct("Steps").field("at", &self.now().name).field("steps", &names).finish()
     }
+}
+
+/// The rules with these calls notified where they are let pass, for every ABI of the policy.
+fn take_ready(mut rules: Rules, policy: &Policy, ready: &BTreeSet<Syscall>) -> Rules {
+    let notified = |action: Action| if action.lets_pass() { Action::Notify } else { action };
+    for (abi, call) in
+        policy.architectures.iter().flat_map(|abi| ready.iter().map(move |c| (abi, c)))
+    {
+        let arch = abi.audit_arch();
+        let (Some(nr), Some(table)) = (call.number(abi), rules.table(arch)) else { continue };
+        let (mut table, mut chain) = (table.clone(), table.chain(nr).clone());
+        chain.arms.iter_mut().for_each(|arm| arm.action = notified(arm.action));
+        chain.otherwise = notified(chain.otherwise);
+        table.set(nr, nr, chain);
+        rules = rules.with_table(arch, table);
+    }
+    rules
 }
 
 /// The rules with the call that asks for a move, for every ABI of the policy.
@@ -321,6 +364,33 @@ mod tests {
             Steps::of(&policy(), Some("drain")).unwrap().asked(&call(Arch::X86_64, "prctl", wide)),
             None
         );
+    }
+
+    #[test]
+    fn only_the_next_step_is_begun_by_a_call_that_is_let_pass() {
+        let mut policy = policy();
+        policy.steps[0].ready = BTreeSet::from([Syscall::from_name("listen").unwrap()]);
+        policy.steps[1].ready =
+            ["listen", "accept4", "prctl"].map(|name| Syscall::from_name(name).unwrap()).into();
+        let steps = Steps::of(&policy, None).unwrap();
+        let me = rustix::process::getpid();
+        for abi in [Arch::X86_64, Arch::I386] {
+            let listen = call(abi, "listen", [0; 6]);
+            assert_eq!(steps.loaded().decide(&listen), Action::Notify, "{abi}");
+            // What is denied stays the kernel's to deny.
+            let prctl = call(abi, "prctl", [15, 0, 0, 0, 0, 0]);
+            assert_eq!(steps.loaded().decide(&prctl), Action::Errno(1), "{abi}");
+        }
+        let at = || steps.now().name.clone();
+        steps.ready(&call(Arch::X86_64, "accept4", [0; 6]), 1, me);
+        steps.ready(&call(Arch::X86_64, "socket", [0; 6]), 1, me);
+        assert_eq!(at(), None, "the step after the next, and a call that none waits for");
+        steps.ready(&call(Arch::I386, "listen", [0; 6]), 1, me);
+        assert_eq!(at().as_deref(), Some("release"));
+        steps.ready(&call(Arch::X86_64, "accept4", [0; 6]), 1, me);
+        assert_eq!(at().as_deref(), Some("drain"));
+        steps.ready(&call(Arch::X86_64, "listen", [0; 6]), 1, me);
+        assert_eq!(at().as_deref(), Some("drain"));
     }
 
     #[test]

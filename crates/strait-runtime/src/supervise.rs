@@ -194,6 +194,11 @@ impl Supervisor {
         self.answering
     }
 
+    /// The first process of the workload.
+    pub(crate) fn workload(&self) -> Pid {
+        self.workload
+    }
+
     /// Answers every call that waits, and tells of those that the policy does not let pass. Never
     /// waits for more.
     ///
@@ -260,6 +265,7 @@ impl Supervisor {
         }
         let action = self.steps.decide(&data);
         if action.lets_pass() {
+            self.steps.ready(&data, tid, self.workload);
             // The kernel would refuse it as long as this process lives, which may be too short.
             return ignore_gone(
                 match asks_for_listener(&data) && self.answering == Answering::Enforce {

@@ -19,6 +19,7 @@ use std::thread;
 use std::time::Duration;
 
 use rustix::io::Errno;
+use rustix::process::Pid;
 use strait_abi::Arch;
 use strait_bpf::Action;
 use strait_kernel::caller::{self, Caller};
@@ -46,6 +47,7 @@ struct Shared {
     network: Network,
     steps: Arc<Steps>,
     answering: Answering,
+    workload: Pid,
     state: Mutex<(Supervisor, Tell)>,
     /// How many threads there are, and how many of them wait for a call.
     threads: AtomicUsize,
@@ -96,6 +98,7 @@ impl Service {
             network,
             steps: supervisor.steps(),
             answering: supervisor.answering(),
+            workload: supervisor.workload(),
             state: Mutex::new((supervisor, tell)),
             threads: AtomicUsize::new(0),
             idle: AtomicUsize::new(0),
@@ -215,6 +218,9 @@ impl Shared {
         });
         if makes {
             self.pending().remove(&id);
+        }
+        if made.is_ok() {
+            self.steps.ready(&data, tid, self.workload);
         }
         match (made, makes) {
             (Err(Refused::Denied(reach)), _) => self.deny(notification, reach),
