@@ -3,11 +3,13 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use object::Endianness;
 use object::elf::FileHeader64;
 use object::read::elf::{FileHeader, ProgramHeader};
+use rustix::fs::{Access, AtFlags, CWD, accessat};
 use rustix::io::Errno;
 use strait_abi::{Arch, Syscall};
 use strait_kernel::caller::Caller;
@@ -95,7 +97,34 @@ pub fn contain(policy: &Policy) -> Result<Contained, ContainError> {
                 .to_owned(),
         );
     }
+    if apart && policy.network.is_none() && passes(policy, "connect") {
+        let sockets = in_reach(ENGINE_SOCKETS.iter().map(PathBuf::from));
+        if !sockets.is_empty() {
+            gaps.push(format!(
+                "whoever connects to {} can start containers as root: to keep the command from that takes \
+                 `network`, whose `unix` lists the sockets that it needs",
+                shown(&sockets)
+            ));
+        }
+    }
     Ok(Contained { domain, gaps })
+}
+
+/// Where container engines listen, for whoever may write to the socket.
+const ENGINE_SOCKETS: [&str; 4] = [
+    "/run/containerd/containerd.sock",
+    "/run/crio/crio.sock",
+    "/run/docker.sock",
+    "/run/podman/podman.sock",
+];
+
+/// Those of these sockets that are there, and that this process may connect to.
+fn in_reach(sockets: impl Iterator<Item = PathBuf>) -> BTreeSet<PathBuf> {
+    let is_socket = |path: &PathBuf| {
+        fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket())
+            && accessat(CWD, path, Access::WRITE_OK, AtFlags::EACCESS).is_ok()
+    };
+    sockets.filter(is_socket).collect()
 }
 
 /// What a supervisor needs of the kernel, and what it does not hold.
@@ -273,7 +302,19 @@ fn shown(paths: &BTreeSet<PathBuf>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::net::UnixListener;
+
     use super::*;
+
+    #[test]
+    fn sockets_are_in_reach_if_they_are_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        fs::write(path("file"), "").unwrap();
+        let _listener = UnixListener::bind(path("socket")).unwrap();
+        let names = ["file", "socket", "nothing"].into_iter();
+        assert_eq!(in_reach(names.map(path)), BTreeSet::from([path("socket")]));
+    }
 
     fn exec(shells: bool, interpreters: bool) -> Exec {
         Exec {
