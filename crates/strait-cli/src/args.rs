@@ -536,6 +536,9 @@ pub struct Verify {
     /// The processes of this unit of systemd, such as nginx or nginx.service
     #[arg(long, group = "whom", value_name = "NAME")]
     pub unit: Option<Unit>,
+    /// The step of the policy that they are meant to be at, as by `run --step`
+    #[arg(long, value_name = "STEP")]
+    pub step: Option<String>,
     /// Go on, and say what changes, until all of them have ended
     #[arg(long)]
     pub watch: bool,

@@ -271,19 +271,24 @@ fn what_can_move_on_is_verified_as_the_policys() {
     if !rustix::process::geteuid().is_root() {
         return skip(test, "only who has CAP_SYS_ADMIN is shown a filter");
     }
-    let verify = |options: &[&str], policy: &Path| {
+    let verify_at = |options: &[&str], policy: &Path, at: &[&str]| {
         let mut talk = bench.talk(options, "print(os.getpid(), flush=True); input()");
         let pid = talk.line();
         let output = Command::new(STRAIT)
             .args(["verify", "--pid", &pid, "--json", "--policy"])
             .arg(policy)
+            .args(at)
             .output()
             .unwrap();
         talk.say("");
         talk.wait();
+        if output.stdout.is_empty() {
+            return (String::from_utf8(output.stderr).unwrap(), output.status.code());
+        }
         let found: Value = serde_json::from_slice(&output.stdout).unwrap();
         (found["outcome"].as_str().unwrap().to_owned(), output.status.code())
     };
+    let verify = |options: &[&str], policy: &Path| verify_at(options, policy, &[]);
     let policy = bench.dir.path().join("p.yaml");
     let other = bench.dir.path().join("other.yaml");
     fs::write(&other, POLICY.replace("[chdir]", "[fchdir]")).unwrap();
@@ -291,6 +296,17 @@ fn what_can_move_on_is_verified_as_the_policys() {
     assert_eq!(verify(&["--stay"], &policy), ("holds".to_owned(), Some(0)));
     // Asked about other calls than this policy's steps would be: not what was meant.
     assert_eq!(verify(&[], &other), ("drift".to_owned(), Some(1)));
+    // What was started at a step, with a later one or without, is that step's.
+    for (step, stay) in [("release", &[][..]), ("release", &["--stay"]), ("drain", &[])] {
+        let options = [&["--step", step], stay].concat();
+        let at = |at: &[&str]| verify_at(&options, &policy, at);
+        assert_eq!(at(&["--step", step]), ("holds".to_owned(), Some(0)), "{options:?}");
+        assert_ne!(at(&[]).0, "holds", "{options:?}");
+    }
+    assert_eq!(verify_at(&[], &policy, &["--step", "drain"]).0, "drift");
+    let (said, status) = verify_at(&[], &policy, &["--step", "relaese"]);
+    assert_eq!(status, Some(2), "{said}");
+    assert!(said.contains("no step `relaese`; did you mean `release`?"), "{said}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! `strait verify --policy P (--pid N | --container ID | --cgroup PATH) [--watch]`.
+//! `strait verify --policy P (--pid N | --container ID | --cgroup PATH) [--step STEP] [--watch]`.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -36,11 +36,15 @@ pub fn run(args: &Verify) -> Result<ExitCode, Failure> {
     };
     let document = documents::document(&args.policy, &profile)?;
     let name = input::name(&args.policy);
-    let lowered = document.policy.lower();
-    let rules = lowered.map_err(|error| Failure::bad_input(anyhow!(error).context(name)))?;
+    let step = args.step.as_deref();
+    let rules = match step {
+        Some(step) => document.policy.lower_at(step).map_err(|error| anyhow!(error)),
+        None => document.policy.lower().map_err(|error| anyhow!(error)),
+    };
+    let rules = rules.map_err(|error| Failure::bad_input(error.context(name)))?;
     let mut intent = Intent::new(&rules).map_err(Failure::bad_input)?;
     // `run` has a supervisor asked about what a later step denies, where it can.
-    if let Ok(steps) = Steps::of(&document.policy, None)
+    if let Ok(steps) = Steps::of(&document.policy, step)
         && steps.can_move()
     {
         intent = intent.or_moving(steps.loaded()).map_err(Failure::bad_input)?;
