@@ -356,6 +356,12 @@ mod tests {
             Code::SupervisorReplaceable,
             "`connect` waits",
         );
+        // A filter without a listener takes nobody's place.
+        let closed = rules(
+            "{syscalls: [seccomp], when: flags & SECCOMP_FILTER_FLAG_NEW_LISTENER == 0, action: allow}, \
+             {syscalls: [connect], action: notify}",
+        );
+        assert!(findings(&closed).iter().all(|(code, _)| *code != Code::SupervisorReplaceable));
         finds(&rules("{syscalls: [read], action: errno(EPERM)}"), Code::Redundant, "`read`");
         finds(
             "{architectures: [x86_64, i386], default: errno(EPERM), rules: [\

@@ -8,7 +8,7 @@ use super::{Checker, Code, Finding, Nature, Severity, Subject};
 use crate::action_text;
 use crate::policy::Necessity;
 use crate::principle::PROBED;
-use crate::rules::{Condition, Op, Test};
+use crate::rules::{Chain, Condition, Op, Test, Width};
 use crate::satisfy::{Claim, satisfy};
 use crate::signature;
 
@@ -93,6 +93,7 @@ impl Checker<'_> {
         for (waits, name, how) in by_names {
             if let (Some(waits), Some(way)) = (waits, Syscall::from_name(name))
                 && self.view.passes(way, arch)
+                && (name != "seccomp" || self.view.chain(way, arch).is_some_and(takes_listeners))
             {
                 let message = format!("`{waits}` waits for an answer and `{way}` passes: {how}");
                 let subject = self.subject(way, arch, Action::lets_pass);
@@ -170,4 +171,16 @@ impl Checker<'_> {
             self.find(Finding::new(Code::NeedsEnosys, subject, message).about(call).help(help));
         }
     }
+}
+
+/// Whether seccomp(2) may pass with SECCOMP_SET_MODE_FILTER and SECCOMP_FILTER_FLAG_NEW_LISTENER
+/// (linux/seccomp.h).
+fn takes_listeners(seccomp: &Chain) -> bool {
+    let tests = [
+        Test::new(0, Width::W32, u32::MAX.into(), Op::Eq, 1),
+        Test::new(1, Width::W32, 8, Op::Eq, 8),
+    ];
+    let all = Condition::All(tests.into_iter().flatten().map(Condition::Test).collect());
+    let claims = [Claim::Holds(&all), Claim::Gives(seccomp, &Action::lets_pass)];
+    !matches!(satisfy(&claims), Ok(None))
 }
