@@ -21,7 +21,7 @@ use strait_runtime::scope::Unit;
 
 pub use container::{Containers, Engines};
 pub use limit::Limit;
-pub use oci::{Folders, Install, Installed, OciHook, OciRecorder, OciRuntime, PodmanHook};
+pub use oci::{Folders, Install, Installed, Nri, OciHook, OciRecorder, OciRuntime, PodmanHook};
 pub use values::{
     Arguments, Deny, Engine, FindingFormat, Library, ProgramFormat, Subject, TightenEngine,
 };
@@ -97,6 +97,8 @@ pub enum Verb {
     OciRuntime(OciRuntime),
     /// Be an OCI hook that starts recordings (and, for precreate, binds policies)
     OciHook(OciHook),
+    /// Be an NRI plugin that binds policies and starts recordings for containerd and CRI-O
+    Nri(Nri),
     /// Record a container until it ends, as its hook asks for it
     #[command(hide = true)]
     OciRecorder(OciRecorder),

@@ -56,6 +56,7 @@ fn main() -> ExitCode {
         Verb::Attack(args) => verbs::attack::run(&args),
         Verb::OciRuntime(args) => verbs::oci_runtime::run(&args),
         Verb::OciHook(args) => verbs::oci_hook::run(&args),
+        Verb::Nri(args) => verbs::nri::run(&args),
         Verb::OciRecorder(args) => verbs::oci_recorder::run(&args),
         Verb::Install(args) => verbs::install::run(&args),
         Verb::Completions(args) => verbs::completions::run(&args),

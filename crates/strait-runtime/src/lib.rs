@@ -12,6 +12,7 @@ pub mod launch;
 pub mod listeners;
 pub mod mode;
 pub mod network;
+pub mod nri;
 pub mod oci;
 pub mod record;
 pub mod rendering;

@@ -516,7 +516,7 @@ impl Drop for Engine {
 }
 
 /// Whether containers can be run and looked into here.
-fn can_contain() -> Result<(), String> {
+pub(crate) fn can_contain() -> Result<(), String> {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     if !status.contains("Uid:\t0\t0\t") {
         return Err("needs root".to_owned());
@@ -547,7 +547,7 @@ fn parent(pid: u32) -> Option<u32> {
     status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok()
 }
 
-fn in_path(program: &str) -> bool {
+pub(crate) fn in_path(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
 }
@@ -574,7 +574,7 @@ fn without_unified() -> Result<Child, String> {
 }
 
 /// A root with a static busybox under the names of what tests run.
-fn rootfs(root: &Path) -> Result<(), String> {
+pub(crate) fn rootfs(root: &Path) -> Result<(), String> {
     const NAMES: &[&str] = &[
         "cat", "chmod", "chown", "cp", "echo", "false", "head", "id", "kill", "ln", "ls", "mkdir",
         "mv", "rm", "rmdir", "sh", "sleep", "test", "touch", "true", "uname",
@@ -596,7 +596,7 @@ fn rootfs(root: &Path) -> Result<(), String> {
 }
 
 /// What a command wrote, or, if it failed, what it said.
-fn succeed(command: &mut Command) -> Result<String, String> {
+pub(crate) fn succeed(command: &mut Command) -> Result<String, String> {
     let Output { status, stdout, stderr } = command.output().map_err(|error| error.to_string())?;
     if status.success() {
         return Ok(String::from_utf8_lossy(&stdout).into_owned());

@@ -2,6 +2,7 @@
 
 pub mod allocation;
 pub mod cases;
+pub mod cri;
 mod effort;
 pub mod engine;
 pub mod fuzz;

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueHint};
 use rustix::process::Pid;
 use strait_policy::format::Runtime;
+use strait_runtime::nri::{Index, SOCKET};
 use strait_runtime::oci::bind::POLICIES;
 use strait_runtime::oci::recordings::RECORDINGS;
 
@@ -41,9 +42,28 @@ pub struct OciHook {
     /// The runtime that policies are bound for (default: each that is known)
     #[arg(long, value_name = "RUNTIME", value_parser = runtime())]
     pub runtime: Option<Runtime>,
+    /// Start no container unless its runtime has been told of the policy that it is to be confined by
+    #[arg(long, hide = true)]
+    pub confirm: bool,
     /// Start no container, and say this
     #[arg(long, value_name = "REASON", hide = true)]
     pub refuse: Option<String>,
+    #[command(flatten)]
+    pub folders: Folders,
+}
+
+/// `strait nri`.
+#[derive(Debug, Args)]
+pub struct Nri {
+    /// The socket that the runtime listens on for plugins
+    #[arg(long, value_name = "FILE", default_value = SOCKET, value_hint = ValueHint::FilePath)]
+    pub socket: PathBuf,
+    /// When the plugin is called, among others: two digits, the lowest first
+    #[arg(long, value_name = "NN", default_value = "90")]
+    pub index: Index,
+    /// The OCI runtime that policies are bound for (default: each that is known)
+    #[arg(long, value_name = "RUNTIME", value_parser = runtime())]
+    pub runtime: Option<Runtime>,
     #[command(flatten)]
     pub folders: Folders,
 }

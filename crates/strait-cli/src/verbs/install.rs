@@ -7,10 +7,11 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context;
+use strait_policy::format::Runtime;
 use strait_runtime::oci::hook;
 
 use super::oci_runtime::{absolute, program};
-use crate::args::{Install, Installed, PodmanHook};
+use crate::args::{Folders, Install, Installed, PodmanHook};
 use crate::failure::Failure;
 use crate::output;
 
@@ -35,8 +36,20 @@ fn podman_hook(args: &PodmanHook) -> Result<ExitCode, Failure> {
         };
     }
     let folders = &args.hook.folders;
+    let arguments = hook_arguments(args.hook.runtime, folders)?;
+    make_folder(&args.hooks_dir, 0o755)?;
+    // What containers do is nobody else's to read.
+    make_folder(&folders.recordings, 0o700)?;
+    let hook = hook::podman_hook(Path::new(&program()?), &arguments);
+    output::write(Some(&file), format!("{hook:#}\n").as_bytes()).map_err(Failure::refused)?;
+    output::say(&format!("strait: {} is written", file.display()));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The arguments of the hook for this runtime, or for each, and these folders.
+pub fn hook_arguments(runtime: Option<Runtime>, folders: &Folders) -> Result<Vec<String>, Failure> {
     let mut arguments = vec!["oci-hook".to_owned()];
-    if let Some(runtime) = args.hook.runtime {
+    if let Some(runtime) = runtime {
         arguments.extend(["--runtime".to_owned(), runtime.to_string()]);
     }
     for (option, folder) in
@@ -46,13 +59,7 @@ fn podman_hook(args: &PodmanHook) -> Result<ExitCode, Failure> {
         let folder = folder.to_str().with_context(|| format!("{} is not UTF-8", folder.display()));
         arguments.extend([option.to_owned(), folder.map_err(Failure::bad_input)?.to_owned()]);
     }
-    make_folder(&args.hooks_dir, 0o755)?;
-    // What containers do is nobody else's to read.
-    make_folder(&folders.recordings, 0o700)?;
-    let hook = hook::podman_hook(Path::new(&program()?), &arguments);
-    output::write(Some(&file), format!("{hook:#}\n").as_bytes()).map_err(Failure::refused)?;
-    output::say(&format!("strait: {} is written", file.display()));
-    Ok(ExitCode::SUCCESS)
+    Ok(arguments)
 }
 
 fn make_folder(path: &Path, mode: u32) -> Result<(), Failure> {

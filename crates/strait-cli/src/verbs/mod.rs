@@ -15,6 +15,7 @@ pub mod inspect;
 pub mod install;
 pub mod man;
 pub mod merge;
+pub mod nri;
 pub mod oci_hook;
 pub mod oci_recorder;
 pub mod oci_runtime;

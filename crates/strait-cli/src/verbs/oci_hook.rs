@@ -10,6 +10,7 @@ use serde_json::json;
 use strait_policy::format::Runtime;
 use strait_runtime::oci::bind::Policies;
 use strait_runtime::oci::hook::{self, Created};
+use strait_runtime::oci::image::Image;
 use strait_runtime::oci::spec::{Spec, Stage};
 use strait_runtime::oci::{MODE, POLICY, RECORD};
 
@@ -45,10 +46,8 @@ fn changed(args: &OciHook, mut spec: Spec) -> Result<Spec, Failure> {
     let has = |name| spec.annotation(name).map(|text| text.is_some()).map_err(Failure::bad_input);
     if has(POLICY)? || has(MODE)? {
         let choice = policies.choose_by_annotation(&spec).map_err(Failure::bad_input)?;
-        let one = args.runtime.map(|runtime| vec![runtime]);
-        let runtimes = one.unwrap_or_else(|| Runtime::ALL.to_vec());
         let library = libseccomp::newest_known().ok();
-        let profile = policies.profile(&choice, &spec, &runtimes, library);
+        let profile = policies.profile(&choice, &spec, &runtimes(args.runtime), library);
         if let Some(profile) = profile.map_err(Failure::bad_input)? {
             spec.confine(profile).map_err(Failure::bad_input)?;
         }
@@ -78,8 +77,38 @@ fn refusing(mut spec: Spec, failure: &Failure) -> Result<Spec, Failure> {
     Ok(spec)
 }
 
+/// Demands that the runtime has been told of what the container is to have: who has asked for it, a
+/// plugin of NRI, does not learn what has become of that.
+fn confirm(args: &OciHook, container: &Created) -> Result<(), Failure> {
+    let file = container.bundle.join("config.json");
+    let spec = Spec::read(&file).map_err(Failure::bad_input)?;
+    let spec = spec.ok_or_else(|| Failure::bad_input(anyhow!("there is no {}", file.display())))?;
+    let policies = Policies::new(&args.folders.policies);
+    let image = || Image::of(&spec, &container.bundle, &container.id);
+    let choice = policies.choose(&spec, image).map_err(Failure::bad_input)?;
+    let library = libseccomp::newest_known().ok();
+    let confirmed = policies.confirm(&choice, &spec, &runtimes(args.runtime), library);
+    confirmed.map_err(Failure::bad_input)?;
+    if container.record.is_some() && spec.profile().is_none() {
+        return Err(Failure::bad_input(anyhow!(
+            "annotation {RECORD}: a container without a seccomp profile cannot be recorded, as it is \
+             the loading of one that tells what is the runtime's: give it RuntimeDefault, or have the \
+             engine use `strait oci-runtime` as its runtime"
+        )));
+    }
+    Ok(())
+}
+
+/// This runtime, or each that is known.
+pub fn runtimes(one: Option<Runtime>) -> Vec<Runtime> {
+    one.map_or_else(|| Runtime::ALL.to_vec(), |runtime| vec![runtime])
+}
+
 fn created(args: &OciHook, state: &Spec) -> Result<ExitCode, Failure> {
     let container = Created::new(state).map_err(Failure::bad_input)?;
+    if args.confirm {
+        confirm(args, &container)?;
+    }
     let recordings = absolute(&args.folders.recordings);
     let destination = hook::destination(state, &recordings).map_err(Failure::bad_input)?;
     let (Some(_), Some(file)) = (destination, &container.record) else {

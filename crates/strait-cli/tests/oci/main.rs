@@ -5,6 +5,7 @@
 mod across;
 mod binding;
 mod hook;
+mod nri;
 mod recorded;
 mod recording;
 mod restarts;

@@ -147,6 +147,18 @@ pub enum BindError {
         /// The file of bindings.
         path: PathBuf,
     },
+    /// The runtime has been given another profile.
+    #[error(
+        "this container is to be confined by `{name}`, and the runtime has been told {told}: have the engine \
+         use `strait oci-runtime` as its runtime, or one that takes a profile from plugins (NRI 0.10: \
+         containerd 2.2, CRI-O 1.34)"
+    )]
+    NotTold {
+        /// The policy.
+        name: PolicyName,
+        /// What it has been told.
+        told: String,
+    },
     /// How two policies stand to each other cannot be told.
     #[error(
         "whether `{name}` permits more than `{bound}`, which is bound to this image, cannot be told"
@@ -327,10 +339,7 @@ impl Policies {
     ) -> Result<Option<Value>, BindError> {
         let Some(name) = &choice.policy else { return Ok(None) };
         let mode = choice.mode;
-        let uname = rustix::system::uname();
-        let kernel = KernelVersion::from_release(&uname.release().to_string_lossy())?;
-        let mut target = Target::new(Arch::NATIVE.unwrap_or(Arch::X86_64), kernel)
-            .with_capabilities(spec.capabilities())?;
+        let mut target = self.target(spec)?;
         let file = self.open(name)?;
         let path = &file.path;
         let failed = |error| BindError::Policy { path: path.clone(), source: Box::new(error) };
@@ -376,6 +385,65 @@ impl Policies {
             profile = Some(serde_json::from_str(&exported.text).map_err(SpecError::from)?);
         }
         Ok(profile)
+    }
+
+    /// Demands that a container whose runtime has this configuration is confined by the policy of this
+    /// choice, whoever wrote that there: no call passes that the policy denies, and in the mode `log`
+    /// every call passes.
+    ///
+    /// # Errors
+    /// If it is not, or that cannot be told.
+    pub fn confirm(
+        &self,
+        choice: &Choice,
+        spec: &Spec,
+        runtimes: &[Runtime],
+        library: Option<KernelVersion>,
+    ) -> Result<(), BindError> {
+        let Some(name) = &choice.policy else { return Ok(()) };
+        let Some(wanted) = self.profile(choice, spec, runtimes, library)? else { return Ok(()) };
+        let not_told = |told: String| BindError::NotTold { name: name.clone(), told };
+        let Some(told) = spec.profile() else {
+            return Err(not_told("of no profile at all".to_owned()));
+        };
+        if *told == wanted {
+            return Ok(());
+        }
+        let decision = |profile: &Value| -> Result<Decision, BindError> {
+            let cannot = |error: &dyn fmt::Display| {
+                not_told(format!("of a profile that cannot be compared with it ({error})"))
+            };
+            let mut target = self.target(spec)?;
+            if let Some(&runtime) = runtimes.last() {
+                target.runtime = runtime;
+            }
+            let imported = Format::Oci.import(profile.to_string().as_bytes(), &target);
+            let rules = imported.map_err(|error| cannot(&error))?.policy.lower();
+            rules.map_err(|error| cannot(&error))?.decision().map_err(|error| cannot(&error))
+        };
+        let compared = decision(told)?.compare(&decision(&wanted)?);
+        let compared = compared.map_err(|error| {
+            not_told(format!("of a profile that cannot be compared with it ({error})"))
+        })?;
+        let holds = match choice.mode {
+            Mode::Enforce => matches!(compared.allowed, Relation::Equal | Relation::Tighter),
+            Mode::Log => compared.allowed == Relation::Equal,
+        };
+        if holds {
+            return Ok(());
+        }
+        let other = |one: &&Difference| one.first.lets_pass() != one.second.lets_pass();
+        let call = compared.differences.iter().find(other).map(|one| named(&one.witness));
+        let call = call.unwrap_or_else(|| "some call".to_owned());
+        Err(not_told(format!("of another profile, which decides otherwise on {call}")))
+    }
+
+    /// Where the container is to run.
+    fn target(&self, spec: &Spec) -> Result<Target, BindError> {
+        let uname = rustix::system::uname();
+        let kernel = KernelVersion::from_release(&uname.release().to_string_lossy())?;
+        let target = Target::new(Arch::NATIVE.unwrap_or(Arch::X86_64), kernel);
+        Ok(target.with_capabilities(spec.capabilities())?)
     }
 
     /// Demands that nothing passes by the first that does not pass by the second.

@@ -1,0 +1,155 @@
+//! Pods of a real containerd, with Strait as its plugin: NRI 0.8, which has no words for profiles.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::Read;
+use std::process::{Child, Command, Stdio};
+
+use strait_testkit::cri::Cri;
+
+use crate::recorded::{calls, is_whole, recorders, recording, wait};
+use crate::setup::{STRAIT, Setup, strait};
+
+/// What containers that are bound do, for as long as they are let.
+const SLEEP: [&str; 2] = ["/bin/sleep", "1000"];
+const MKDIR: [&str; 2] = ["/bin/mkdir", "/tmp/new"];
+
+/// The plugin, until it is dropped.
+struct Plugin {
+    process: Child,
+    said: std::path::PathBuf,
+}
+
+impl Plugin {
+    fn start(setup: &Setup, cri: &Cri) -> Plugin {
+        let before = cri.log().matches("connected and synchronized").count();
+        let said = setup.path("said");
+        let process = Command::new(STRAIT)
+            .args(["nri", "--runtime", "runc", "--socket"])
+            .arg(cri.nri())
+            .arg("--policies")
+            .arg(setup.path("policies"))
+            .arg("--recordings")
+            .arg(setup.path("recordings"))
+            .stdin(Stdio::null())
+            .stderr(fs::File::create(&said).unwrap())
+            .spawn()
+            .unwrap();
+        let plugin = Plugin { process, said };
+        wait("the plugin is taken", || plugin.said().contains("containerd 2."));
+        // Containers are told of from then on.
+        let times = || cri.log().matches("connected and synchronized").count();
+        wait("it is told what there is", || times() > before);
+        plugin
+    }
+
+    fn said(&self) -> String {
+        let mut said = String::new();
+        let _ = fs::File::open(&self.said).unwrap().read_to_string(&mut said);
+        said
+    }
+}
+
+impl Drop for Plugin {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[test]
+fn pods_are_recorded_by_the_plugin() {
+    let setup = Setup::new();
+    let Some(cri) = Cri::start("pods are recorded", &setup.program("runc")) else { return };
+    let plugin = Plugin::start(&setup, &cri);
+
+    let plain = cri.pod("plain", &[], "").unwrap();
+    cri.run(&plain, "app", false, &SLEEP).unwrap();
+    assert_eq!(recorders(&setup).len(), 0, "what asks for nothing is not recorded");
+
+    let asks = [("io.strait.record", "web.json"), ("io.strait.record/container.two", "2.json")];
+    let pod = cri.pod("web", &asks, "").unwrap();
+    let work = ["/bin/sh", "-c", "mkdir /tmp/$$; sleep 1000"];
+    let one = cri.run(&pod, "one", true, &work).unwrap();
+    cri.run(&pod, "two", true, &SLEEP).unwrap();
+    assert_eq!(recorders(&setup).len(), 2, "{}", plugin.said());
+    assert_eq!(cri.exec(&one, &["/bin/chmod", "755", "/tmp"]), Ok(0));
+    // What tells the runtime's calls from the workload's is the loading of a filter.
+    let error = cri.run(&pod, "three", false, &SLEEP).unwrap_err();
+    assert!(error.contains("without a seccomp profile"), "{error}");
+    cri.remove(&pod);
+
+    let file = setup.path("recordings/one.web.json");
+    let recording = recording(&setup, &file);
+    is_whole(&recording);
+    assert!(calls(&recording, "before-filter", "runc").contains("pivot_root"));
+    assert!(calls(&recording, "runtime", "runc").contains("execve"));
+    assert!(
+        calls(&recording, "start-up", "busybox").is_superset(&BTreeSet::from(["mkdir", "brk"]))
+    );
+    assert!(calls(&recording, "outside", "busybox").contains("chmod"));
+    assert!(setup.path("recordings/2.json").exists());
+
+    // Such a recording makes a policy that starts the pod.
+    let policy = setup.path("policies/web.yaml").display().to_string();
+    strait(&["generate", file.to_str().unwrap(), "-o", &policy]);
+    let pod = cri.pod("bound", &[("io.strait.policy", "web")], "strait").unwrap();
+    let bound = cri.run(&pod, "one", true, &work).unwrap();
+    assert!(is_confined(&cri, &bound));
+}
+
+#[test]
+fn what_the_runtime_passes_over_stops_the_container() {
+    let setup = Setup::new();
+    let Some(cri) = Cri::start("pods are bound", &setup.program("runc")) else { return };
+    let plugin = Plugin::start(&setup, &cri);
+
+    // runc is told of no profile, or of containerd's own, whatever the plugin says.
+    let pod = cri.pod("dropped", &[("io.strait.policy", "no-mkdir")], "").unwrap();
+    let error = cri.run(&pod, "open", false, &SLEEP).unwrap_err();
+    assert!(error.contains("confined by `no-mkdir`") && error.contains("no profile"), "{error}");
+    let error = cri.run(&pod, "default", true, &SLEEP).unwrap_err();
+    assert!(error.contains("another profile, which decides otherwise on"), "{error}");
+
+    // With Strait as the runtime it is, and that is found so.
+    let pod = cri.pod("bound", &[("io.strait.policy", "no-mkdir")], "strait").unwrap();
+    let bound = cri.run(&pod, "app", true, &SLEEP).unwrap();
+    assert_ne!(cri.exec(&bound, &MKDIR), Ok(0));
+    assert_eq!(cri.exec(&bound, &["/bin/true"]), Ok(0));
+
+    // What cannot be applied is told when the container is made.
+    for (annotation, value, said) in [
+        ("io.strait.policy", "none", "there is no policy `none`"),
+        ("io.strait.policy", "../x", "is no name of a policy"),
+        ("io.strait.policy", "broken", "broken.yaml"),
+        ("io.strait.mode", "log", "there is none"),
+        ("io.strait.record", "/etc/x", "is no file in"),
+    ] {
+        let pod = cri.pod("stopped", &[(annotation, value)], "").unwrap();
+        let error = cri.create(&pod, "app", true, &SLEEP).expect_err(said);
+        assert!(error.contains(said), "{annotation}={value}: {error}");
+        cri.remove(&pod);
+    }
+
+    // So it is with what is bound to the image.
+    let bindings = setup.path("policies/bindings");
+    fs::write(&bindings, "localhost/strait-test/* no-mkdir\n").unwrap();
+    let pod = cri.pod("image", &[], "").unwrap();
+    let error = cri.run(&pod, "app", true, &SLEEP).unwrap_err();
+    assert!(error.contains("confined by `no-mkdir`"), "{error}");
+    fs::remove_file(&bindings).unwrap();
+
+    // A plugin that is killed takes nothing with it, and its next one is told of what it has missed.
+    drop(plugin);
+    assert!(is_confined(&cri, &bound));
+    assert_ne!(cri.exec(&bound, &MKDIR), Ok(0));
+    assert_eq!(cri.exec(&bound, &["/bin/true"]), Ok(0));
+    let plugin = Plugin::start(&setup, &cri);
+    let missed = format!("{bound} runs already, and is to be confined by: no-mkdir");
+    assert!(plugin.said().contains(&missed), "{}", plugin.said());
+}
+
+fn is_confined(cri: &Cri, container: &str) -> bool {
+    let pid = cri.pid(container).unwrap();
+    fs::read_to_string(format!("/proc/{pid}/status")).unwrap().contains("Seccomp:\t2\n")
+}

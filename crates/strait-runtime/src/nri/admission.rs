@@ -1,0 +1,250 @@
+//! What a container gets that a runtime is about to make, by NRI: the same as from the OCI runtime and
+//! the hook, by the same rules.
+//!
+//! Runtimes before NRI 0.10 pass over the profile without a word, so nobody is believed: the container
+//! gets a hook too, which looks into what the OCI runtime was given and stops the container if its policy
+//! is not in it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+use strait_abi::KernelVersion;
+use strait_policy::format::Runtime;
+
+use super::message::{
+    Container, ContainerAdjustment, Hook, Hooks, LinuxContainerAdjustment, LinuxSeccomp,
+    LinuxSeccompArg, LinuxSyscall, OptionalUInt32, PodSandbox,
+};
+use crate::oci::bind::{BindError, Choice, Policies, PolicyName};
+use crate::oci::hook::{self, HookError};
+use crate::oci::image::Image;
+use crate::oci::spec::{Spec, SpecError};
+use crate::oci::{MODE, POLICY, RECORD};
+
+/// What the administrator has for containers.
+#[derive(Clone, Debug)]
+pub struct Admission {
+    /// The policies.
+    pub policies: Policies,
+    /// The folder for recordings.
+    pub recordings: PathBuf,
+    /// The OCI runtimes that a policy has to let start containers.
+    pub runtimes: Vec<Runtime>,
+    /// The newest kernel whose calls their libseccomp knows, if that is known.
+    pub library: Option<KernelVersion>,
+    /// The program that is the hook.
+    pub program: String,
+    /// Its arguments, without its name.
+    pub arguments: Vec<String>,
+}
+
+/// Why a container is not made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AdmissionError {
+    /// There is none in what the runtime says.
+    #[error("the runtime does not say which container it is")]
+    NoContainer,
+    /// What the runtime says of it cannot be used.
+    #[error(transparent)]
+    Spec(#[from] SpecError),
+    /// It cannot be confined as it should be.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// It cannot be recorded as it should be.
+    #[error(transparent)]
+    Record(#[from] HookError),
+    /// What its policy comes to has a form that NRI does not know.
+    #[error("NRI has no words for the profile: `{0}`")]
+    Profile(&'static str),
+}
+
+impl Admission {
+    /// What a container is to get; nothing where nothing is asked for it.
+    ///
+    /// # Errors
+    /// If it must not be made.
+    pub fn adjust(
+        &self,
+        pod: Option<&PodSandbox>,
+        container: Option<&Container>,
+    ) -> Result<Option<ContainerAdjustment>, AdmissionError> {
+        let container = container.ok_or(AdmissionError::NoContainer)?;
+        let mut asked = asked(pod, container);
+        let mut spec = spec(container, &asked)?;
+        let choice = self.choose(&spec, container)?;
+        if choice.record && !asked.contains_key(RECORD) {
+            let file = format!("{}.json", container.id);
+            spec.annotate(RECORD, &file)?;
+            asked.insert(RECORD, file);
+        }
+        let records = hook::destination(&spec, &self.recordings)?.is_some();
+        if choice.policy.is_none() && !records {
+            return Ok(None);
+        }
+        let profile = self.policies.profile(&choice, &spec, &self.runtimes, self.library)?;
+        let profile = match profile {
+            Some(profile) => Some(profile),
+            // Where it is to have none, the recorder needs one. Where that is not known, it may be to
+            // have the engine's.
+            None if is_open(container) => Some(hook::open_profile()),
+            None => None,
+        };
+        let seccomp_policy = profile.as_ref().map(message).transpose()?;
+        let annotations = asked
+            .into_iter()
+            .filter(|(name, text)| container.annotations.get(*name) != Some(text))
+            .map(|(name, text)| (name.to_owned(), text))
+            .collect();
+        let words = std::iter::once("strait".to_owned()).chain(self.arguments.iter().cloned());
+        let hook = Hook { path: self.program.clone(), args: words.collect() };
+        Ok(Some(ContainerAdjustment {
+            annotations,
+            hooks: Some(Hooks { create_runtime: vec![hook] }),
+            linux: seccomp_policy
+                .map(|profile| LinuxContainerAdjustment { seccomp_policy: Some(profile) }),
+        }))
+    }
+
+    /// The policy that a container is to be confined by.
+    ///
+    /// # Errors
+    /// If that cannot be told.
+    pub fn policy(
+        &self,
+        pod: Option<&PodSandbox>,
+        container: &Container,
+    ) -> Result<Option<PolicyName>, AdmissionError> {
+        let spec = spec(container, &asked(pod, container))?;
+        Ok(self.choose(&spec, container)?.policy)
+    }
+
+    fn choose(&self, spec: &Spec, container: &Container) -> Result<Choice, BindError> {
+        // The image is in annotations: there is no bundle yet.
+        self.policies.choose(spec, || Image::of(spec, Path::new(""), &container.id))
+    }
+}
+
+/// What is asked for a container by annotations: its own, else its pod's for it (`NAME/container.IT`),
+/// else its pod's for all.
+fn asked(pod: Option<&PodSandbox>, container: &Container) -> BTreeMap<&'static str, String> {
+    let of = |name: &'static str| {
+        if let Some(own) = container.annotations.get(name) {
+            return Some((name, own.clone()));
+        }
+        let pod = pod?;
+        if let Some(its) = pod.annotations.get(&format!("{name}/container.{}", container.name)) {
+            return Some((name, its.clone()));
+        }
+        let all = pod.annotations.get(name)?;
+        // Two containers are not recorded into one file.
+        Some((name, if name == RECORD { file_of(all, &container.name) } else { all.clone() }))
+    };
+    [POLICY, MODE, RECORD].into_iter().filter_map(of).collect()
+}
+
+/// The file of a container of a pod that is recorded into this file.
+fn file_of(file: &str, container: &str) -> String {
+    match file.rsplit_once('/') {
+        Some((folder, file)) => format!("{folder}/{container}.{file}"),
+        None => format!("{container}.{file}"),
+    }
+}
+
+/// As much of the container's configuration as is known. Its capabilities are not: a policy is resolved
+/// for none, which lets no more pass than for some.
+fn spec(container: &Container, asked: &BTreeMap<&'static str, String>) -> Result<Spec, SpecError> {
+    let annotations: BTreeMap<&str, &str> = (container.annotations.iter())
+        .map(|(name, text)| (name.as_str(), text.as_str()))
+        .chain(asked.iter().map(|(&name, text)| (name, text.as_str())))
+        .collect();
+    let spec = json!({
+        "annotations": annotations,
+        "process": {"args": container.args},
+        "linux": {},
+    });
+    Spec::parse(spec.to_string().as_bytes())
+}
+
+/// Whether it is known that the container is to have no profile.
+fn is_open(container: &Container) -> bool {
+    const UNCONFINED: i32 = 1;
+    let profile = container.linux.as_ref().and_then(|linux| linux.seccomp_profile.as_ref());
+    profile.is_some_and(|profile| profile.profile_type == UNCONFINED)
+}
+
+/// An OCI profile as a message.
+fn message(profile: &Value) -> Result<LinuxSeccomp, AdmissionError> {
+    let of = profile.as_object().ok_or(AdmissionError::Profile("profile"))?;
+    let mut message = LinuxSeccomp::default();
+    for (name, value) in of {
+        match name.as_str() {
+            "defaultAction" => message.default_action = text(value, "defaultAction")?,
+            "defaultErrnoRet" => message.default_errno = Some(number(value, "defaultErrnoRet")?),
+            "architectures" => message.architectures = texts(value, "architectures")?,
+            "flags" => message.flags = texts(value, "flags")?,
+            "syscalls" => {
+                message.syscalls = each(value, "syscalls")?.map(rule).collect::<Result<_, _>>()?
+            }
+            _ => return Err(AdmissionError::Profile("a member of the profile")),
+        }
+    }
+    Ok(message)
+}
+
+fn rule(rule: &Value) -> Result<LinuxSyscall, AdmissionError> {
+    let of = rule.as_object().ok_or(AdmissionError::Profile("syscalls"))?;
+    let mut message = LinuxSyscall::default();
+    for (name, value) in of {
+        match name.as_str() {
+            "names" => message.names = texts(value, "names")?,
+            "action" => message.action = text(value, "action")?,
+            "errnoRet" => message.errno_ret = Some(number(value, "errnoRet")?),
+            "args" => {
+                message.args = each(value, "args")?.map(condition).collect::<Result<_, _>>()?;
+            }
+            // For people.
+            "comment" => {}
+            _ => return Err(AdmissionError::Profile("a member of a rule")),
+        }
+    }
+    Ok(message)
+}
+
+fn condition(condition: &Value) -> Result<LinuxSeccompArg, AdmissionError> {
+    let of = condition.as_object().ok_or(AdmissionError::Profile("args"))?;
+    let mut message = LinuxSeccompArg::default();
+    for (name, value) in of {
+        match name.as_str() {
+            "index" => message.index = number(value, "index")?.value,
+            "value" => message.value = value.as_u64().ok_or(AdmissionError::Profile("value"))?,
+            "valueTwo" => {
+                message.value_two = value.as_u64().ok_or(AdmissionError::Profile("valueTwo"))?;
+            }
+            "op" => message.op = text(value, "op")?,
+            _ => return Err(AdmissionError::Profile("a member of a condition")),
+        }
+    }
+    Ok(message)
+}
+
+fn text(value: &Value, name: &'static str) -> Result<String, AdmissionError> {
+    value.as_str().map(str::to_owned).ok_or(AdmissionError::Profile(name))
+}
+
+fn texts(value: &Value, name: &'static str) -> Result<Vec<String>, AdmissionError> {
+    each(value, name)?.map(|value| text(value, name)).collect()
+}
+
+fn each<'a>(
+    value: &'a Value,
+    name: &'static str,
+) -> Result<impl Iterator<Item = &'a Value>, AdmissionError> {
+    value.as_array().map(|values| values.iter()).ok_or(AdmissionError::Profile(name))
+}
+
+fn number(value: &Value, name: &'static str) -> Result<OptionalUInt32, AdmissionError> {
+    let number = value.as_u64().and_then(|number| u32::try_from(number).ok());
+    number.map(|value| OptionalUInt32 { value }).ok_or(AdmissionError::Profile(name))
+}
