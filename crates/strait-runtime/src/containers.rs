@@ -397,12 +397,12 @@ impl Reported {
     }
 }
 
-/// A runtime by the name or path of its program.
+/// A runtime by the name or path of its program, or of Strait's in its place.
 fn runtime_of(program: &str) -> Option<Runtime> {
     let file = program.rsplit('/').next().unwrap_or(program);
     match file {
-        "io.containerd.runc.v2" | "io.containerd.runc.v1" => Some(Runtime::Runc),
-        _ => file.parse().ok(),
+        "io.containerd.runc.v2" | "io.containerd.runc.v1" | "strait-oci" => Some(Runtime::Runc),
+        _ => file.strip_prefix("strait-oci-").unwrap_or(file).parse().ok(),
     }
 }
 

@@ -23,6 +23,7 @@ use strait_runtime::inspect::{
     CAPABILITIES, Inspector, Registry, Status, decisions_of_profile, digest_without,
     docker_capabilities,
 };
+use strait_testkit::cri::Cri;
 use strait_testkit::engine::{Engine, Kind, Profile};
 use strait_testkit::{effort, skip};
 
@@ -574,4 +575,29 @@ fn the_default_profiles_of_engines_are_known() {
         let digest = filter.decision.clone().unwrap();
         hold(test, &[(digest, [name.to_owned(), detail, source])]);
     }
+}
+
+/// The same of containerd 2 by its CRI. Its release moves on, and with it its profile: of another
+/// nothing is said.
+#[test]
+fn the_default_profile_of_pods_is_known() {
+    const RELEASE: &str = "2.1.9";
+    let test = "the_default_profile_of_pods_is_known";
+    let Some(cri) = Cri::start(test, "runc") else { return };
+    let release = cri.release();
+    if release != RELEASE {
+        skip(test, &format!("it is of containerd {RELEASE}, and here is {release}"));
+        return;
+    }
+    let pod = cri.pod("known", &[], "").unwrap();
+    let container = cri.run(&pod, "default", true, &["/bin/sleep", "1000"]).unwrap();
+    let pid = Pid::from_raw(cri.pid(&container).unwrap()).unwrap();
+    let process = Inspector::default().inspect(pid).unwrap();
+    let [stack] = &process.stacks[..] else { panic!("one thread: {process:?}") };
+    let [filter] = &stack.filters[..] else { panic!("one filter: {stack:?}") };
+    let digest = filter.decision.clone().unwrap();
+    let name = "containerd's default profile".to_owned();
+    let detail = format!("containerd {RELEASE} (CRI), runc 1.1.5, Docker's default capabilities");
+    let source = "read from a container of Debian's containerd".to_owned();
+    hold(test, &[(digest, [name, detail, source])]);
 }

@@ -102,6 +102,14 @@ impl Cri {
         self.folder().join("nri.sock")
     }
 
+    /// Its release, such as `2.1.9`.
+    pub fn release(&self) -> String {
+        let said = succeed(Command::new(self.programs.join("containerd")).arg("--version"));
+        let said = said.unwrap_or_default();
+        let word = said.split_whitespace().nth(2).unwrap_or_default();
+        word.split(['+', '~']).next().unwrap_or_default().trim_start_matches('v').to_owned()
+    }
+
     /// What its daemon has logged.
     pub fn log(&self) -> String {
         fs::read_to_string(self.folder().join("log")).unwrap_or_default()

@@ -4,6 +4,7 @@
 
 mod across;
 mod binding;
+mod cri;
 mod hook;
 mod nri;
 mod recorded;

@@ -248,3 +248,68 @@ fn number(value: &Value, name: &'static str) -> Result<OptionalUInt32, Admission
     let number = value.as_u64().and_then(|number| u32::try_from(number).ok());
     number.map(|value| OptionalUInt32 { value }).ok_or(AdmissionError::Profile(name))
 }
+
+#[cfg(test)]
+mod tests {
+    use prost::Message;
+
+    use super::*;
+
+    #[test]
+    fn a_profile_is_the_message_that_nri_knows() {
+        let profile = json!({
+            "defaultAction": "A",
+            "defaultErrnoRet": 1,
+            "architectures": ["B"],
+            "flags": ["C"],
+            "syscalls": [{
+                "names": ["D"],
+                "action": "E",
+                "errnoRet": 38,
+                "args": [{"index": 1, "value": 2, "valueTwo": 3, "op": "F"}],
+            }],
+        });
+        // By hand from `message LinuxSeccomp`: a byte of 8 times the field's number, and 2 where a length
+        // follows.
+        let expected = [
+            &b"\x0a\x01A"[..],
+            b"\x12\x02\x08\x01",
+            b"\x1a\x01B",
+            b"\x22\x01C",
+            b"\x3a\x15",
+            b"\x0a\x01D\x12\x01E",
+            b"\x1a\x02\x08\x26",
+            b"\x22\x09\x08\x01\x10\x02\x18\x03\x22\x01F",
+        ];
+        assert_eq!(message(&profile).unwrap().encode_to_vec(), expected.concat());
+        for wrong in [json!({"listenerPath": "/x"}), json!({"defaultErrnoRet": -1}), json!([])] {
+            assert!(message(&wrong).is_err(), "what NRI would not be told is an error: {wrong}");
+        }
+    }
+
+    #[test]
+    fn what_is_closest_to_the_container_is_asked() {
+        let texts = |of: &[(&str, &str)]| {
+            of.iter().map(|&(name, text)| (name.to_owned(), text.to_owned())).collect()
+        };
+        let of = |own: &[(&str, &str)], pods: &[(&str, &str)]| {
+            let container = Container {
+                name: "app".to_owned(),
+                annotations: texts(own),
+                ..Container::default()
+            };
+            let pod = PodSandbox { annotations: texts(pods), ..PodSandbox::default() };
+            asked(Some(&pod), &container).into_iter().collect::<Vec<_>>()
+        };
+        let is = |name, text: &str| vec![(name, text.to_owned())];
+        let (all, its) = ((POLICY, "all"), ("io.strait.policy/container.app", "its"));
+        assert_eq!(of(&[], &[("io.strait.policy/container.other", "x"), ("x", "y")]), []);
+        assert_eq!(of(&[], &[all]), is(POLICY, "all"));
+        assert_eq!(of(&[], &[all, its]), is(POLICY, "its"));
+        assert_eq!(of(&[(POLICY, "own")], &[all, its]), is(POLICY, "own"));
+        assert_eq!(of(&[], &[(RECORD, "web.json")]), is(RECORD, "app.web.json"));
+        let path = "/var/lib/strait/recordings/web.json";
+        let its = "/var/lib/strait/recordings/app.web.json";
+        assert_eq!(of(&[], &[(RECORD, path)]), is(RECORD, its));
+    }
+}
