@@ -73,7 +73,7 @@ pub(crate) fn tree(graph: &mut Graph, spans: &[Span], aim: Aim) -> Tree {
     }
     let spans = scaled(spans, if aim.size { SIZE_SCALE } else { SCALE });
     let total: u64 = spans.iter().map(|span| span.weight).sum();
-    let price = if aim.size { total << 6 } else { total >> 7 }.max(1);
+    let price = if aim.size { total << 6 } else { total >> 8 }.max(1);
     let with_bits = match aim.thorough {
         true => bits::tree(graph, &bits::atoms(&spans), price, aim),
         false => None,

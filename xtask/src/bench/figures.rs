@@ -23,13 +23,13 @@ struct Most {
 /// What is reached. The best that was known of any compiler: 78, 8.75 and 6.75; 310, 8.8 and 6.8;
 /// 45, 8.77 and 7.7; 116, 10.1 and 7.9; 40, 8.0 and 6.4; 140, 10.4 and 8.7; 80 and 9.8.
 const REACHED: &[Most] = &[
-    Most { policy: "a1_docker_x64", default: (71, 8.755), size: 63, profile: (75, 6.765) },
-    Most { policy: "a3_docker_multi", default: (239, 8.755), size: 214, profile: (233, 6.765) },
-    Most { policy: "b_nginx60", default: (47, 8.755), size: 45, profile: (48, 7.675) },
+    Most { policy: "a1_docker_x64", default: (72, 8.746), size: 63, profile: (76, 6.755) },
+    Most { policy: "a3_docker_multi", default: (243, 8.746), size: 214, profile: (234, 6.755) },
+    Most { policy: "b_nginx60", default: (47, 8.755), size: 45, profile: (50, 7.665) },
     Most { policy: "c_firecracker_vmm", default: (112, 10.045), size: 102, profile: (119, 7.845) },
     Most { policy: "d_deny50", default: (45, 8.015), size: 39, profile: (47, 6.375) },
     Most { policy: "e_nginx_args", default: (128, 10.405), size: 120, profile: (128, 8.709) },
-    Most { policy: "f_fc_vcpu", default: (76, 9.505), size: 70, profile: (85, 8.015) },
+    Most { policy: "f_fc_vcpu", default: (78, 9.505), size: 70, profile: (88, 8.007) },
 ];
 
 /// The program of a policy, and its costs by the distribution that goes with it. Every allow that
@@ -71,11 +71,13 @@ fn no_policy_costs_more_than_it_did() {
 fn a_longer_search_reaches_the_rest() {
     // What the quick search misses of the best that was known.
     let a = cost("a1_docker_x64", Level::Speed, Effort::Thorough, true).mix;
-    assert!(a <= 6.708, "{a}");
+    assert!(a <= 6.675, "{a}");
     let c = cost("c_firecracker_vmm", Level::Speed, Effort::Thorough, true);
-    assert!(c.length <= 117 && c.mix <= 7.676, "{c:?}");
+    assert!(c.length <= 118 && c.mix <= 7.666, "{c:?}");
     let f = cost("f_fc_vcpu", Level::Speed, Effort::Thorough, true);
-    assert!(f.length <= 84 && f.mix <= 7.715, "{f:?}");
+    assert!(f.length <= 83 && f.mix <= 7.725, "{f:?}");
     let d = cost("d_deny50", Level::Speed, Effort::Thorough, false);
-    assert!(d.length <= 42 && d.uniform <= 7.91, "{d:?}");
+    let e = cost("e_nginx_args", Level::Speed, Effort::Thorough, true).mix;
+    assert!(e <= 8.585, "{e}");
+    assert!(d.length <= 44 && d.uniform <= 7.895, "{d:?}");
 }
