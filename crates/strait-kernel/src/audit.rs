@@ -85,6 +85,9 @@ pub struct Seccomp {
     pub nr: u32,
     /// The filter's answer (`SECCOMP_RET_…`, without its data).
     pub action: u32,
+    /// When it was made, in milliseconds since 1970 by the wall clock, as of the last tick
+    /// (`audit_get_stamp` in kernel/audit.c: at most 10 ms before).
+    pub at_ms: u64,
 }
 
 /// Reads audit records.
@@ -164,9 +167,9 @@ impl Log {
                 Ok((_, length)) => {
                     let message = self.buffer.get(..length).unwrap_or(&self.buffer);
                     let Some((kind, text)) = split(message) else { continue };
-                    let Some((serial, fields)) = stamp(text) else { continue };
-                    let record = record(kind, fields);
-                    self.note(serial);
+                    let Some((stamp, fields)) = stamp(text) else { continue };
+                    let record = record(kind, stamp.at_ms, fields);
+                    self.note(stamp.serial);
                     return Ok(Some(record));
                 }
                 Err(Errno::AGAIN) => return Ok(None),
@@ -321,18 +324,27 @@ fn split(message: &[u8]) -> Option<(u16, &[u8])> {
     Some((kind, message.get(HEADER..)?))
 }
 
-/// The serial number of `audit(SECONDS.MILLISECONDS:SERIAL): …`, and what follows.
-fn stamp(text: &[u8]) -> Option<(u64, &[u8])> {
-    let rest = text.strip_prefix(b"audit(")?;
-    let end = rest.iter().position(|&byte| byte == b')')?;
-    let serial = rest[..end].rsplit(|&byte| byte == b':').next()?;
-    let serial = std::str::from_utf8(serial).ok()?.parse().ok()?;
-    Some((serial, rest.get(end + 1..)?))
+/// What an event is told by: when it was, and its serial number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp {
+    at_ms: u64,
+    serial: u64,
 }
 
-fn record(kind: u16, text: &[u8]) -> Record {
+/// The stamp `audit(SECONDS.MILLISECONDS:SERIAL): …`, and what follows.
+fn stamp(text: &[u8]) -> Option<(Stamp, &[u8])> {
+    let rest = text.strip_prefix(b"audit(")?;
+    let end = rest.iter().position(|&byte| byte == b')')?;
+    let (time, serial) = std::str::from_utf8(&rest[..end]).ok()?.split_once(':')?;
+    let (seconds, milliseconds) = time.split_once('.')?;
+    let seconds: u64 = seconds.parse().ok()?;
+    let at_ms = seconds.checked_mul(1000)?.checked_add(milliseconds.parse().ok()?)?;
+    Some((Stamp { at_ms, serial: serial.parse().ok()? }, rest.get(end + 1..)?))
+}
+
+fn record(kind: u16, at_ms: u64, text: &[u8]) -> Record {
     match kind {
-        AUDIT_SECCOMP => seccomp(text).map_or(Record::Other, Record::Seccomp),
+        AUDIT_SECCOMP => seccomp(at_ms, text).map_or(Record::Other, Record::Seccomp),
         AUDIT_LOGIN => match (number(text, b"old-ses", 10), number(text, b"ses", 10)) {
             (Some(old), Some(new)) => Record::Login(old, new),
             _ => Record::Other,
@@ -341,7 +353,7 @@ fn record(kind: u16, text: &[u8]) -> Record {
     }
 }
 
-fn seccomp(text: &[u8]) -> Option<Seccomp> {
+fn seccomp(at_ms: u64, text: &[u8]) -> Option<Seccomp> {
     let nr = std::str::from_utf8(field(text, b"syscall")?).ok()?.parse::<i64>().ok()?;
     Some(Seccomp {
         session: number(text, b"ses", 10)?,
@@ -350,6 +362,7 @@ fn seccomp(text: &[u8]) -> Option<Seccomp> {
         // Printed as a long; a filter sees the low half.
         nr: u32::try_from(nr & i64::from(u32::MAX)).ok()?,
         action: number(text, b"code", 16)?,
+        at_ms,
     })
 }
 
@@ -397,9 +410,10 @@ mod tests {
     #[test]
     fn records_are_read_as_the_kernel_writes_them() {
         let text = b"audit(1795593831.364:2648): auid=0 uid=0 gid=0 ses=7 pid=10424 comm=\"ses=9\" exe=\"/usr/bin/python3.11\" sig=0 arch=c000003e syscall=-1 compat=0 ip=0x7f4839f1f829 code=0x7ffc0000";
-        let (serial, fields) = stamp(text).unwrap();
-        assert_eq!(serial, 2648);
-        let Record::Seccomp(seccomp) = record(AUDIT_SECCOMP, fields) else { panic!() };
+        let (stamped, fields) = stamp(text).unwrap();
+        assert_eq!(stamped, Stamp { at_ms: 1_795_593_831_364, serial: 2648 });
+        let Record::Seccomp(seccomp) = record(AUDIT_SECCOMP, 5, fields) else { panic!() };
+        assert_eq!(seccomp.at_ms, 5);
         assert_eq!(seccomp.exe, b"/usr/bin/python3.11");
         assert_eq!((seccomp.session, seccomp.arch, seccomp.nr), (7, 0xc000_003e, u32::MAX));
         assert_eq!(seccomp.action, 0x7ffc_0000);
@@ -407,9 +421,11 @@ mod tests {
         assert_eq!(path(b"(null)"), b"");
         let login =
             b" pid=5 uid=0 old-auid=4294967295 auid=0 tty=(none) old-ses=4294967295 ses=3 res=1";
-        assert_eq!(record(AUDIT_LOGIN, login), Record::Login(u32::MAX, 3));
-        assert_eq!(record(AUDIT_SECCOMP, b"nonsense"), Record::Other);
-        assert_eq!(stamp(b"audit(1:"), None);
+        assert_eq!(record(AUDIT_LOGIN, 0, login), Record::Login(u32::MAX, 3));
+        assert_eq!(record(AUDIT_SECCOMP, 0, b"nonsense"), Record::Other);
+        for text in ["audit(1:", "audit(1:2): ", "audit(18446744073709551615.999:2): "] {
+            assert_eq!(stamp(text.as_bytes()), None, "{text}");
+        }
     }
 
     #[test]

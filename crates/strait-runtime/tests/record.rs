@@ -13,7 +13,7 @@ use std::thread;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, geteuid, kill_process};
-use strait_abi::Arch;
+use strait_abi::{Arch, Syscall};
 use strait_bpf::Action;
 use strait_compiler::Options;
 use strait_kernel::command::Command;
@@ -265,6 +265,29 @@ fn scripts_and_strange_names() {
         // The records of audit have the file that runs, which is the interpreter.
         let seen = script.to_str().filter(|_| engine != Choice::Audit);
         assert_eq!(image.script.as_deref(), seen, "{engine:?}");
+    }
+}
+
+/// When calls were first and last made, and how long was recorded, whoever tells it. Of the sleep
+/// only the least is known, and of that a tick or two may be missing.
+#[test]
+fn times_are_those_of_the_calls() {
+    for engine in engines("times_are_those_of_the_calls") {
+        let (running, _output) = begin(Path::new("/bin/sleep"), &["0.3"], engine, None);
+        let recording = running.unwrap().wait().unwrap();
+        let covered = recording.completeness().coverage.time_us.unwrap();
+        let times = |name: &str| {
+            let nr = Syscall::from_name(name).unwrap().number(Arch::X86_64).unwrap();
+            let call = recording.calls().iter().find(|call| call.nr == nr);
+            call.and_then(|call| call.times).unwrap_or_else(|| panic!("{engine:?}: {name}"))
+        };
+        let (sleep, end) = (times("clock_nanosleep"), times("exit_group"));
+        assert!(end.first_us >= sleep.last_us + 250_000, "{engine:?}: {sleep:?} {end:?}");
+        assert!(covered >= end.last_us, "{engine:?}: {covered} {end:?}");
+        for call in recording.calls().iter().filter(|call| call.outcomes.count > 0) {
+            let times = call.times.unwrap();
+            assert!(times.first_us <= times.last_us && times.last_us <= covered, "{call:?}");
+        }
     }
 }
 

@@ -20,7 +20,7 @@ use strait_bpf::{Action, Insn, Op, Program, SeccompData};
 use strait_kernel::audit::{self, AuditError, Log, Record, Seccomp};
 use strait_kernel::child::{Change, Child, Confinement, PendingChild};
 use strait_kernel::command::Command;
-use strait_kernel::ebpf::Image;
+use strait_kernel::ebpf::{Counts, Image};
 use strait_kernel::seccomp::{LoadOptions, Privileges, Threads};
 
 use super::RecordError;
@@ -36,8 +36,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const SHORTEST: Duration = Duration::from_millis(2);
 const LONGEST: Duration = Duration::from_millis(50);
 
-const BLIND: &str = "the audit engine sees neither arguments nor what came of a call, and of \
-                     scripts only their interpreter";
+const BLIND: &str = "the audit engine sees neither arguments nor phases nor what came of a call, \
+                     times by the last tick of the wall clock, and of scripts only their interpreter";
 const FILTERED: &str = "the workload put a filter on itself: what that denied was seen only where \
                         it had it logged";
 const UNPRIVILEGED: &str = "a set-user-ID program was run without its privilege, as the filter of \
@@ -67,6 +67,8 @@ struct Reader {
     begun: bool,
     /// The mark that is waited for; other recorders make theirs.
     awaited: Option<u32>,
+    /// When the first mark was made, and when the last thing that was read of, by the records.
+    span_ms: Option<(u64, u64)>,
 }
 
 /// A child that is in an audit session of its own.
@@ -98,6 +100,7 @@ pub(super) fn start(forked: InSession, ending: Ending) -> Result<Observer, Recor
         tally: Tally::default(),
         begun: false,
         awaited: None,
+        span_ms: None,
     };
     let id = child.pid();
     if !reader.reach(begin_mark(id))? {
@@ -151,7 +154,8 @@ impl Observer {
     fn counted(self, status: Option<ExitStatus>, whole: bool) -> Counted {
         let losses = self.reader.log.losses();
         let large = self.reader.log.has_large_buffer();
-        let counts = self.reader.tally.counts();
+        let time_us = self.reader.span_ms.map(|(begin, end)| micros_between(begin, end));
+        let counts = Counts { time_us, ..self.reader.tally.counts() };
         let set_id = counts.images.values().any(|image| {
             fs::metadata(std::ffi::OsStr::from_bytes(&image.path))
                 .is_ok_and(|file| file.mode() & 0o6000 != 0)
@@ -215,7 +219,10 @@ impl Reader {
             any = true;
             match record {
                 Record::Seccomp(call) if self.sessions.contains(&call.session) => self.note(call),
-                Record::Seccomp(call) if self.awaited == Some(call.nr) => self.awaited = None,
+                Record::Seccomp(call) if self.awaited == Some(call.nr) => {
+                    self.reached(call.at_ms);
+                    self.awaited = None;
+                }
                 Record::Login(old, new) if self.sessions.contains(&old) => {
                     self.sessions.insert(new);
                 }
@@ -245,7 +252,16 @@ impl Reader {
         Ok(self.awaited.is_none())
     }
 
+    /// Something was done at this time by the wall clock: how long after the first mark, in
+    /// microseconds. A clock that is set back makes that 0, never less.
+    fn reached(&mut self, at_ms: u64) -> u64 {
+        let (begin, end) = self.span_ms.unwrap_or((at_ms, at_ms));
+        self.span_ms = Some((begin, end.max(at_ms)));
+        micros_between(begin, at_ms)
+    }
+
     fn note(&mut self, call: Seccomp) {
+        let at_us = self.reached(call.at_ms);
         let data = SeccompData::new(AuditArch::from_raw(call.arch), call.nr);
         if !self.begun {
             self.begun = true;
@@ -258,12 +274,16 @@ impl Reader {
         }
         let image = self.tally.image(Image { path: call.exe, script: None });
         match Action::from_raw(call.action) {
-            Action::Log | Action::Allow => drop(self.tally.entered_unseen(image, &data)),
+            Action::Log | Action::Allow => self.tally.entered_at(image, &data, at_us),
             // Somebody else answers: whether it was made is not known.
             Action::Notify | Action::Trace(_) => self.tally.lost(1),
             _ => self.tally.denied(image, &data),
         }
     }
+}
+
+fn micros_between(begin_ms: u64, end_ms: u64) -> u64 {
+    end_ms.saturating_sub(begin_ms).saturating_mul(1000)
 }
 
 /// The number of the mark before a child's first call; the next one is that at its end.

@@ -68,11 +68,14 @@ impl Tally {
         Some(call)
     }
 
-    /// The same for a call of which neither the arguments nor the time are seen.
-    pub(super) fn entered_unseen(&mut self, image: u32, data: &SeccompData) -> Option<Call> {
-        let (call, entry) = self.entry(image, data)?;
-        entry.outcomes.entered += 1;
-        Some(call)
+    /// The same for a call of which the arguments are not seen, and the time is told: in
+    /// microseconds since the recording began. Calls may be told in another order than that in
+    /// which they were made.
+    pub(super) fn entered_at(&mut self, image: u32, data: &SeccompData, at_us: u64) {
+        let Some((_, Entry { outcomes, .. })) = self.entry(image, data) else { return };
+        outcomes.entered += 1;
+        let (first, last) = outcomes.times_us.unwrap_or((at_us, at_us));
+        outcomes.times_us = Some((first.min(at_us), last.max(at_us)));
     }
 
     /// A filter answered a call.
