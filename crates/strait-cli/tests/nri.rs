@@ -262,6 +262,24 @@ fn every_call_is_answered() {
     assert_eq!(fake.ended().0, Some(3));
 }
 
+/// A runtime that has waited for too long goes on without the plugin, so it does not come to that.
+#[test]
+fn what_cannot_be_told_in_time_stops_the_container() {
+    let mut fake = Fake::registered();
+    // Whoever opens it waits for a writer, and there is none.
+    let bindings = fake.folder.path().join("policies/bindings");
+    assert!(Command::new("mkfifo").arg(&bindings).status().unwrap().success());
+    let configure = ConfigureRequest { request_timeout: 1000, ..ConfigureRequest::default() };
+    let _: ConfigureResponse = fake.call("Configure", &configure).unwrap();
+    let error = fake.create(&[], DEFAULT).unwrap_err();
+    assert!(error.message.contains("within the 1000 ms"), "{error:?}");
+    fs::remove_file(&bindings).unwrap();
+    assert_eq!(fake.create(&[], DEFAULT), Ok(None), "the next one is not held up");
+    let (status, said) = fake.ended();
+    assert_eq!(status, Some(3), "{said}");
+    assert!(said.contains("c is not made: what the container is to get"), "{said}");
+}
+
 #[test]
 fn a_runtime_that_speaks_otherwise_is_named() {
     /// What the plugin ends with when its runtime does this.

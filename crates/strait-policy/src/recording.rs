@@ -46,6 +46,8 @@ struct File {
     kind: String,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    container: Option<Container>,
     command: Vec<String>,
     kernel: String,
     engine: Engine,
@@ -161,6 +163,21 @@ impl Call {
     }
 }
 
+/// What the engine calls the container that was recorded, as far as it tells.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Container {
+    /// Its pod, as `NAMESPACE/NAME`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub pod: Option<String>,
+    /// Its name in the pod.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub name: Option<String>,
+    /// Its image.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub image: Option<String>,
+}
+
 /// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -234,6 +251,7 @@ impl Recording {
         let (file, unread) = read(text).map_err(RecordingError::Json)?;
         let mut builder = Recording::builder(file.engine, file.kernel);
         builder.name = file.name;
+        builder.container = file.container;
         builder.command = file.command;
         builder.exit = file.exit;
         builder.completeness = file.completeness;
@@ -278,6 +296,11 @@ impl Recording {
     /// Its name; that of a container from its start is the container's id.
     pub fn name(&self) -> Option<&str> {
         self.0.name.as_deref()
+    }
+
+    /// What its container is called, where it is of one from its start and the engine tells.
+    pub fn container(&self) -> Option<&Container> {
+        self.0.container.as_ref()
     }
 
     /// The command that was run, or empty where something that ran already was recorded.

@@ -445,6 +445,11 @@ impl Running {
         self.container.id = Some(id);
     }
 
+    /// Says what the container's engine calls it.
+    pub fn called(&mut self, called: strait_policy::recording::Container) {
+        self.container.called = Some(called);
+    }
+
     /// Who observes, and why.
     pub fn engine(&self) -> &Engine {
         &self.engine

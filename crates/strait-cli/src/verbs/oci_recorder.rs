@@ -19,6 +19,7 @@ pub fn run(args: &OciRecorder) -> Result<ExitCode, Failure> {
     let _ = rustix::process::setsid();
     let spec = Spec::read(&args.bundle.join("config.json")).ok().flatten();
     let command = spec.iter().flat_map(Spec::command).map(str::to_owned).collect();
+    let called = spec.as_ref().and_then(Spec::called);
     let open = spec.is_some_and(|spec| spec.profile() == Some(&hook::open_profile()));
     let request = Request {
         target: Target::Container { init: args.pid, command, open },
@@ -30,6 +31,9 @@ pub fn run(args: &OciRecorder) -> Result<ExitCode, Failure> {
     // If the hook is gone, nobody waits for that word; the container is recorded all the same.
     let _ = output::print(RECORDING.as_bytes());
     running.of_container(args.id.clone());
+    if let Some(called) = called {
+        running.called(called);
+    }
     if let Some(release) = args.runtime.as_deref().and_then(hook::release) {
         running.started_by(release);
     }

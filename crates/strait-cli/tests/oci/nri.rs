@@ -5,7 +5,7 @@ use std::fs;
 use std::io::Read;
 use std::process::{Child, Command, Stdio};
 
-use strait_testkit::cri::Cri;
+use strait_testkit::cri::{Cri, IMAGE};
 
 use crate::recorded::{calls, is_whole, recorders, recording, wait};
 use crate::setup::{STRAIT, Setup, strait};
@@ -82,6 +82,8 @@ fn pods_are_recorded_by_the_plugin() {
     let file = setup.path("recordings/one.web.json");
     let recording = recording(&setup, &file);
     is_whole(&recording);
+    let called = serde_json::json!({"pod": "shop/web", "name": "one", "image": IMAGE});
+    assert_eq!(recording["container"], called);
     assert!(calls(&recording, "before-filter", "runc").contains("pivot_root"));
     assert!(calls(&recording, "runtime", "runc").contains("execve"));
     assert!(

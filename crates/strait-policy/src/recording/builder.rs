@@ -6,14 +6,15 @@ use strait_abi::Arch;
 
 use super::run::Run;
 use super::{
-    API_VERSION, Call, Completeness, Engine, Exit, File, Image, KIND, Observation, Outcomes, Phase,
-    Recording,
+    API_VERSION, Call, Completeness, Container, Engine, Exit, File, Image, KIND, Observation,
+    Outcomes, Phase, Recording,
 };
 
 /// Collects what is observed, in any order, into a canonical [`Recording`].
 #[derive(Clone, Debug)]
 pub struct RecordingBuilder {
     pub(super) name: Option<String>,
+    pub(super) container: Option<Container>,
     pub(super) command: Vec<String>,
     pub(super) kernel: String,
     pub(super) engine: Engine,
@@ -41,6 +42,7 @@ impl RecordingBuilder {
     pub(super) fn new(engine: Engine, kernel: String) -> RecordingBuilder {
         RecordingBuilder {
             name: None,
+            container: None,
             command: Vec::new(),
             kernel,
             engine,
@@ -55,6 +57,12 @@ impl RecordingBuilder {
     /// Names the recording.
     pub fn name(&mut self, name: impl Into<String>) -> &mut Self {
         self.name = Some(name.into());
+        self
+    }
+
+    /// Says what the container that is recorded is called.
+    pub fn container(&mut self, container: Container) -> &mut Self {
+        self.container = Some(container);
         self
     }
 
@@ -148,6 +156,7 @@ impl RecordingBuilder {
             api_version: API_VERSION.to_owned(),
             kind: KIND.to_owned(),
             name: self.name,
+            container: self.container,
             command: self.command,
             kernel: self.kernel,
             engine: self.engine,

@@ -65,7 +65,7 @@ impl Recording {
     /// whichever order, the result is the same.
     ///
     /// It is not idempotent: a recording merged with itself counts twice. What they say of the
-    /// workload in different ways (its name, its command, how it ended) is left out, and of two
+    /// workload in different ways (its name, its container, its command, how it ended) is left out, and of two
     /// kernels the newer is kept.
     #[must_use]
     pub fn merge(&self, other: &Recording) -> Recording {
@@ -77,6 +77,8 @@ impl Recording {
             newer(self.kernel(), other.kernel()),
         );
         merged.name = self.0.name.clone().filter(|name| Some(name) == other.0.name.as_ref());
+        merged.container =
+            self.0.container.clone().filter(|of| Some(of) == other.0.container.as_ref());
         merged.exit = self.0.exit.filter(|exit| Some(exit) == other.0.exit.as_ref());
         if self.command() == other.command() {
             merged.command = self.command().to_vec();

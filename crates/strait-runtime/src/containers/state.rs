@@ -18,6 +18,7 @@ use strait_kernel::task::Task;
 use strait_policy::format::Runtime;
 
 use super::{Engine, Reported, State, members, runtime_of};
+use crate::oci::spec::Spec;
 
 /// The containers whose state is in a folder.
 pub(super) fn containers(engine: Engine, folder: &Path) -> Result<Vec<Reported>, String> {
@@ -57,24 +58,26 @@ fn containerd(folder: &Path) -> io::Result<Vec<Reported>> {
                 Some(program) => runtime_of(program),
                 None => Some(Runtime::Runc),
             };
-            describe(&mut report, &json(&bundle.join("config.json"))["annotations"]);
+            if let Ok(Some(spec)) = Spec::read(&bundle.join("config.json")) {
+                describe(&mut report, &spec);
+            }
             reports.push(report);
         }
     }
     Ok(reports)
 }
 
-/// What the CRI plugin says in annotations (containerd, `pkg/cri/annotations`).
-fn describe(report: &mut Reported, annotations: &Value) {
-    let said =
-        |name: &str| annotations[format!("io.kubernetes.cri.{name}")].as_str().map(str::to_owned);
-    report.names.extend(said("container-name"));
-    report.image = said("image-name");
-    if let (Some(namespace), Some(name)) = (said("sandbox-namespace"), said("sandbox-name")) {
-        if said("container-type").as_deref() == Some("sandbox") {
+/// What the CRI plugin says in annotations.
+fn describe(report: &mut Reported, spec: &Spec) {
+    let called = spec.called().unwrap_or_default();
+    report.names.extend(called.name);
+    report.image = called.image;
+    if called.pod.is_some() {
+        let kind = spec.annotation("io.kubernetes.cri.container-type").ok().flatten();
+        if kind == Some("sandbox") {
             report.names.push("pause".to_owned());
         }
-        report.pod = Some(format!("{namespace}/{name}"));
+        report.pod = called.pod;
     }
 }
 
@@ -158,13 +161,13 @@ mod tests {
     #[test]
     fn what_kubernetes_calls_a_container_is_in_its_annotations() {
         let mut report = Reported::new(Engine::Containerd, "abc", State::Stopped(String::new()));
-        let annotations = serde_json::json!({
+        let spec = serde_json::json!({"annotations": {
             "io.kubernetes.cri.container-name": "web",
             "io.kubernetes.cri.image-name": "docker.io/library/nginx:1",
             "io.kubernetes.cri.sandbox-name": "web-0",
             "io.kubernetes.cri.sandbox-namespace": "shop",
-        });
-        describe(&mut report, &annotations);
+        }});
+        describe(&mut report, &Spec::parse(spec.to_string().as_bytes()).unwrap());
         assert_eq!(
             (&report.names[..], report.pod.as_deref()),
             (&["web".to_owned()][..], Some("shop/web-0"))

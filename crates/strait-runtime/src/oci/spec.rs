@@ -7,6 +7,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
+use strait_policy::recording::Container;
 
 /// No configuration is larger, in bytes: its arguments and variables have to fit a program's stack.
 const LIMIT: u64 = 32 << 20;
@@ -139,6 +140,22 @@ impl Spec {
             Some(Value::String(text)) => Ok(Some(text)),
             Some(_) => Err(form("annotations", "has one of Strait's that is no text")),
         }
+    }
+
+    /// What the engine calls the container: what containerd's CRI says in annotations
+    /// (`internal/cri/annotations`). Nothing where nothing is said.
+    pub fn called(&self) -> Option<Container> {
+        let said = |name: &str| {
+            let text = self.annotation(&format!("io.kubernetes.cri.{name}")).ok().flatten();
+            text.map(str::to_owned)
+        };
+        let pod = said("sandbox-namespace").zip(said("sandbox-name"));
+        let called = Container {
+            pod: pod.map(|(namespace, name)| format!("{namespace}/{name}")),
+            name: said("container-name"),
+            image: said("image-name"),
+        };
+        (called != Container::default()).then_some(called)
     }
 
     /// Gives it an annotation.

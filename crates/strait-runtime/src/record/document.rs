@@ -30,6 +30,8 @@ const RESTARTS: RangeInclusive<u16> = 512..=516;
 pub(super) struct Container {
     /// Its id.
     pub(super) id: Option<String>,
+    /// What its engine calls it.
+    pub(super) called: Option<strait_policy::recording::Container>,
     /// What the runtime that has started it says it is: `runc 1.1.5`.
     pub(super) runtime: Option<String>,
 }
@@ -48,6 +50,9 @@ pub(super) fn recording(
     recording.command(command);
     if let Some(id) = &container.id {
         recording.name(text(id.as_bytes()));
+    }
+    if let Some(called) = &container.called {
+        recording.container(called.clone());
     }
     let mut images: BTreeMap<_, _> =
         counts.images.iter().map(|(id, image)| (id, named(image, counts.files.get(id)))).collect();
