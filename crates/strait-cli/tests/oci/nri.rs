@@ -78,6 +78,13 @@ fn pods_are_recorded_by_the_plugin() {
     let error = cri.run(&pod, "three", false, &SLEEP).unwrap_err();
     assert!(error.contains("without a seccomp profile"), "{error}");
     cri.remove(&pod);
+    wait("the recorders end with their containers", || recorders(&setup).is_empty());
+    // With Strait as the runtime too it has one, and there is one recorder.
+    let pod = cri.pod("open", &[("io.strait.record", "open.json")], "strait").unwrap();
+    let open = cri.run(&pod, "app", false, &SLEEP).unwrap();
+    assert_eq!(recorders(&setup).len(), 1, "{}", plugin.said());
+    assert!(is_confined(&cri, &open));
+    cri.remove(&pod);
 
     let file = setup.path("recordings/one.web.json");
     let recording = recording(&setup, &file);
