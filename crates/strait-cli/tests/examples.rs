@@ -116,8 +116,15 @@ fn a_pipeline_that_builds_and_releases() {
     let (out, err) =
         (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert_eq!(output.status.code(), Some(0), "{out}{err}");
-    assert!(!out.contains("OPEN") && out.matches("refused: ").count() == 7, "{out}");
+    // Three of the check, which `strait step` comes before, and seven of the release.
+    assert!(!out.contains("OPEN") && out.matches("refused: ").count() == 10, "{out}");
     assert!(!out.contains(secret) && !err.contains(secret));
+    // The check without its step.
+    let stays = pipeline(
+        "env -u SECRET $STRAIT run --policy examples/ci/pipeline.yaml -- \"$OUT/release\" --check",
+    );
+    let out = String::from_utf8_lossy(&stays.stdout);
+    assert!(stays.status.code() == Some(1) && out.matches("OPEN: ").count() == 3, "{out}");
     // The same program without the policy.
     let open = pipeline("exec 3<>/dev/tcp/$RELEASE_TO; \"$OUT/release\"");
     let out = String::from_utf8_lossy(&open.stdout);
