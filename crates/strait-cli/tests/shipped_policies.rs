@@ -124,3 +124,36 @@ fn each_runs_what_it_is_for() {
         assert_eq!(output.status.code(), Some(0), "{name}: {output:?}");
     }
 }
+
+#[test]
+fn those_that_only_read_files_leave_them_as_they_are() {
+    let test = "those_that_only_read_files_leave_them_as_they_are";
+    if strait_kernel::landlock::abi() < 2 {
+        return skip(test, "isolation needs Landlock ABI 2");
+    }
+    if !Path::new("/usr/bin/python3").exists() {
+        return skip(test, "there is no /usr/bin/python3");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (there, made) = (dir.path().join("there"), dir.path().join("made"));
+    std::fs::write(&there, "kept").unwrap();
+    // Linux empties and makes files that are opened to be read, too.
+    let script = "import os, sys\nfor access in os.O_RDONLY, os.O_WRONLY, os.O_RDWR:\n  \
+                  for path, more in (sys.argv[1], os.O_TRUNC), (sys.argv[2], os.O_CREAT):\n    \
+                  try: os.open(path, access | more); print('open', path, access | more)\n    \
+                  except PermissionError: print('refused')\n\
+                  print(os.read(os.open(sys.argv[1], os.O_RDONLY), 9))";
+    for name in ["ci-release", "microservice"] {
+        let output = Command::new(env!("CARGO_BIN_EXE_strait"))
+            .arg("run")
+            .arg("--policy")
+            .arg(path(name))
+            .args(["--", "/usr/bin/python3", "-c", script])
+            .args([&there, &made])
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(said, format!("{}b'kept'\n", "refused\n".repeat(6)), "{name}: {output:?}");
+        assert!(!made.exists(), "{name}");
+    }
+}
