@@ -101,7 +101,7 @@ impl Teller {
         }
         let pid = process.as_raw_nonzero().get();
         // What has no name to be found by again cannot be put on a list.
-        let permit = path.is_file().then(|| format!("exec: {{allow: [{}]}}", path.display()));
+        let permit = path.is_file().then(|| format!("exec: {{allow: [{}]}}", entry(path)));
         if self.form == Denials::Json {
             let value = json!({
                 "event": "killed",
@@ -118,7 +118,8 @@ impl Teller {
         }
         let times = if times == 1 { String::new() } else { format!(" ({times} times by now)") };
         let permit = permit.map_or(String::new(), |line| format!("; to permit it: {line}"));
-        self.line(&format!("strait: killed{times}: process {pid}: {refused}{permit}"));
+        let what = printable(&refused.to_string());
+        self.line(&format!("strait: killed{times}: process {pid}: {what}{permit}"));
     }
 
     /// Tells that the workload has moved on, and whether that holds.
@@ -181,7 +182,7 @@ impl Teller {
             let programs = if killed == 1 { "program was" } else { "programs were" };
             let mut text = format!("strait: {killed} {programs} killed that may not be executed:");
             for (path, times) in &self.killed {
-                text.push_str(&format!("\n  {times:>8}  {}", shown(path)));
+                text.push_str(&format!("\n  {times:>8}  {}", printable(&shown(path))));
             }
             if self.killed_others > 0 {
                 text.push_str(&format!("\n  {:>8}  of further files", self.killed_others));
@@ -212,7 +213,7 @@ impl Teller {
             text.push_str(&format!(
                 "\n  {count:>8}  {name}{when}: {} ({})",
                 action_text(*action),
-                shown(image),
+                printable(&shown(image)),
             ));
         }
         if others > 0 {
@@ -234,7 +235,7 @@ impl Teller {
             denial.permit().map_or(String::new(), |line| format!("; to permit it: {line}"));
         format!(
             "strait: {what}{times}: {}[{}] {} -> {}{}{permit}",
-            denial.process.name,
+            printable(&denial.process.name),
             denial.tid,
             tried(denial),
             action_text(denial.action),
@@ -338,6 +339,22 @@ fn shown(image: &Path) -> String {
     }
 }
 
+/// A name that the workload chose, so that it neither looks like lines of ours nor moves a terminal.
+fn printable(name: &str) -> String {
+    let shown = |c: char| match c.is_control() {
+        true => c.escape_default().to_string(),
+        false => c.to_string(),
+    };
+    name.chars().map(shown).collect()
+}
+
+/// A path as an entry of a list in YAML: in quotes unless all of it is plain.
+fn entry(path: &Path) -> String {
+    let text = path.display().to_string();
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._+-".contains(c);
+    if text.chars().all(is_plain) { text } else { Value::String(text).to_string() }
+}
+
 fn is_power_of_ten(times: u64) -> bool {
     let mut power = 1_u64;
     while power < times {
@@ -351,7 +368,19 @@ fn is_power_of_ten(times: u64) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::is_power_of_ten;
+    use std::path::Path;
+
+    use super::{entry, is_power_of_ten, printable};
+
+    #[test]
+    fn names_that_the_workload_chose_stay_names() {
+        assert_eq!(printable("a b\nstrait: fine\x1b[2J"), "a b\\nstrait: fine\\u{1b}[2J");
+        assert_eq!(entry(Path::new("/usr/bin/g++-12")), "/usr/bin/g++-12");
+        assert_eq!(
+            entry(Path::new("/x], strict: false, y: [\n")),
+            "\"/x], strict: false, y: [\\n\""
+        );
+    }
 
     #[test]
     fn what_comes_often_is_told_seldom() {

@@ -108,6 +108,11 @@ fn what_was_killed_is_told_as_other_denials_are() {
         assert_eq!(summary["killedImages"][0]["image"], touch, "{said}");
         assert_eq!(summary["killedImages"][0]["count"], 11, "{said}");
     }
+    // A name is no line of ours, whatever is in it.
+    fs::copy(touch, dir.path().join("x\nstrait: fine")).unwrap();
+    let (_, said) = run(&dir, &[], &["sh", "-c", "./x*; :"]);
+    assert!(said.contains("x\\nstrait: fine"), "{said}");
+    assert!(!said.contains("\nstrait: fine"), "{said}");
     // The line that is offered does permit it.
     policy(&dir, &format!("/bin/sh, {touch}, {}", sha256("/usr/bin/id")));
     let (_, said) = run(&dir, &[], &["sh", "-c", "touch made && uname"]);
