@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::child::{Change, Child, ExecError};
 use crate::exec_stop::StoppedChild;
 use crate::ptrace::{Event, Tracer, Until};
-use crate::tracee::{EXIT_KILL, TRACE_EXEC, TRACE_NEW};
+use crate::tracee::{EXIT_KILL, TRACE_EXEC, TRACE_NEW, Tracee};
 
 /// The tracing of a child and of all that it starts, by the thread that has this.
 #[derive(Debug)]
@@ -49,6 +49,15 @@ impl StoppedChild {
 }
 
 impl Watch {
+    /// Begins to trace a child of this process and all that it starts. It runs on.
+    ///
+    /// # Errors
+    /// EPERM if it may not be traced or is already; ESRCH if it is gone.
+    pub(crate) fn seize(child: Pid) -> io::Result<Watch> {
+        Tracee::seize(child, TRACE_EXEC | TRACE_NEW | EXIT_KILL)?;
+        Ok(Watch { tracer: Tracer::new(), child })
+    }
+
     /// Looks at what has happened, until there is something to tell. Never waits: SIGCHLD says that
     /// there is something.
     ///

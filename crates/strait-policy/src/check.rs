@@ -297,7 +297,18 @@ mod tests {
             "write `domain`",
         );
         finds(
-            &rules("{syscalls: [openat], when: arg1 == 0, action: allow}"),
+            &rules("{syscalls: [openat], when: arg1 == 7, action: allow}"),
+            Code::ComparesPointer,
+            "address",
+        );
+        // Whether there is one is no question of what stands there.
+        for said in ["addr == 0", "addr != 0 and flags == 0", "arg4 == 0"] {
+            let all =
+                findings(&rules(&format!("{{syscalls: [sendto], when: {said}, action: allow}}")));
+            assert!(all.iter().all(|(code, _)| *code != Code::ComparesPointer), "{said}");
+        }
+        finds(
+            &rules("{syscalls: [sendto], when: addr & 0xff == 0, action: allow}"),
             Code::ComparesPointer,
             "address",
         );
@@ -343,6 +354,26 @@ mod tests {
             "architectures",
         );
         finds(&rules("{syscalls: [clone], action: allow}"), Code::OpenArgument, "CLONE_NEW");
+        let opens =
+            |when: &str| rules(&format!("{{syscalls: [openat], when: {when}, action: allow}}"));
+        let makes = "makes or empties";
+        finds(&opens("'flags & (O_WRONLY | O_RDWR) == 0'"), Code::OpenArgument, makes);
+        finds(&opens("'flags & (O_WRONLY | O_RDWR | O_CREAT) == 0'"), Code::OpenArgument, makes);
+        for said in
+            ["'flags & (O_WRONLY | O_RDWR | O_CREAT | O_TRUNC) == 0'", "'flags & O_APPEND == 0'"]
+        {
+            let all = findings(&opens(said));
+            assert!(all.iter().all(|(_, text)| !text.contains(makes)), "{said}: {all:?}");
+        }
+        // To write to a descriptor without an address is not what sendmsg is denied for.
+        let sends = |when: &str| {
+            format!(
+                "{{syscalls: [sendto], when: {when}, action: allow}}, {{syscalls: [sendmsg], action: errno(EACCES)}}"
+            )
+        };
+        finds(&rules(&sends("flags == 0")), Code::TwinLeftOpen, "`sendto`, which does the same");
+        let all = findings(&rules(&sends("addr == 0")));
+        assert!(all.iter().all(|(code, _)| *code != Code::TwinLeftOpen), "{all:?}");
         let socket =
             |when: &str| rules(&format!("{{syscalls: [socket], when: {when}, action: allow}}"));
         finds(&socket("type == SOCK_STREAM"), Code::FlagsCompared, "write `type & 0xf`");

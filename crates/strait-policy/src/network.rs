@@ -67,6 +67,17 @@ impl Endpoint {
         (first..=last).contains(&address.port()) && self.addresses.have(address.ip())
     }
 
+    /// One of these: the first by its number, of every address 127.0.0.1; port 0, which is none, only if
+    /// there is no other.
+    pub fn first(&self) -> SocketAddr {
+        let address = match self.addresses {
+            Addresses::All | Addresses::Localhost => Ipv4Addr::LOCALHOST.into(),
+            Addresses::V4 { address, .. } => address.into(),
+            Addresses::V6 { address, .. } => IpAddr::V6(address),
+        };
+        SocketAddr::new(address, self.ports.first.max(1).min(self.ports.last))
+    }
+
     /// Whether every address is among these, whatever the port.
     pub fn is_everywhere(&self) -> bool {
         match self.addresses {
@@ -308,6 +319,7 @@ mod tests {
             ("*:53", "[::1]:53"),
         ] {
             assert!(permits(entry, address), "{entry} {address}");
+            assert!(permits(entry, &entry.parse::<Endpoint>().unwrap().first().to_string()));
         }
         for (entry, address) in [
             ("10.0.0.0/8:443", "11.0.0.0:443"),

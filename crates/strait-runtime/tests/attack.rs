@@ -32,6 +32,11 @@ const CLOSED: &[(&str, &str)] = &[
         "fast-open",
         "{syscalls: [sendto], when: \"flags & MSG_FASTOPEN != 0\", action: errno(EOPNOTSUPP)}",
     ),
+    (
+        "datagram-to",
+        "{syscalls: [sendto], when: \"flags == 0 and addrlen == 16\", action: errno(EACCES)}",
+    ),
+    ("messages", "{syscalls: [sendmsg, sendmmsg], action: errno(EACCES)}"),
     ("ioctl", "{syscalls: [ioctl], when: \"cmd == TIOCSTI\", action: errno(EPERM)}"),
     ("unshare", "{syscalls: [unshare, setns, kcmp, ptrace], action: errno(EPERM)}"),
     ("clone", "{syscalls: [clone], when: \"flags & CLONE_NEWUSER != 0\", action: errno(EPERM)}"),
@@ -63,6 +68,13 @@ const HOLES: &[(&str, &str, &[&str])] = &[
         &["high-bits-socket"],
     ),
     ("datagram", "", &["unix-datagram"]),
+    ("datagram-to", "", &["inherited-datagram"]),
+    ("messages", "", &["inherited-datagram"]),
+    (
+        "connect",
+        "{syscalls: [socket], when: \"domain == AF_INET and type & 0xf == SOCK_STREAM\", action: errno(EACCES)}",
+        &["inherited-socket"],
+    ),
     ("fast-open", "", &["fast-open"]),
     ("ioctl", "", &["tiocsti"]),
     (
@@ -101,6 +113,16 @@ const HOLES: &[(&str, &str, &[&str])] = &[
         "openat",
         "{syscalls: [openat], when: \"flags != 0\", action: errno(EACCES)}",
         &["proc-environ"],
+    ),
+    (
+        "openat",
+        "{syscalls: [openat], when: \"flags != O_CREAT\", action: errno(EACCES)}",
+        &["create-read-only"],
+    ),
+    (
+        "openat",
+        "{syscalls: [openat], when: \"flags != O_TRUNC\", action: errno(EACCES)}",
+        &["empty-read-only"],
     ),
     ("vm", "", &["process-vm-readv"]),
     ("getfd", "", &["pidfd-getfd"]),
@@ -143,8 +165,16 @@ fn nothing_is_open_where_everything_is_closed() {
             _ => None,
         })
         .collect();
-    // These are for `isolation` and `exec`, which have tests of their own below.
-    let asked_for = ["signal-outside", "abstract-socket", "exec-outside", "loader"];
+    // These are for `isolation`, `exec` and `network`, which have tests of their own.
+    let asked_for = [
+        "signal-outside",
+        "abstract-socket",
+        "exec-outside",
+        "loader",
+        "connect-outside",
+        "argument-rewrite",
+        "mptcp",
+    ];
     for (class, reason) in not_applicable.iter().filter(|(class, _)| !asked_for.contains(class)) {
         assert!(reason.starts_with("this machine refuses it by itself"), "{class}: {reason}");
         strait_testkit::skip(&format!("attack {class}"), reason);
@@ -224,6 +254,23 @@ fn a_list_of_executables_holds_for_all_but_the_loader_and_mapped_files() {
     assert!(open.contains("loader") && open.contains("map-file-executable"), "{open:?}");
     let gaps = strait_runtime::domain::contain(&open_policy("  exec: {allow: [/bin/true]}\n"));
     assert_eq!(gaps.unwrap().gaps.len(), 2);
+}
+
+#[test]
+fn who_looks_at_what_is_executed_holds_for_the_loader_too() {
+    if strait_kernel::landlock::abi() < 2 {
+        return strait_testkit::skip("exec.strict", "it takes Landlock ABI 2");
+    }
+    let findings = findings(&open_policy("  exec: {allow: [/bin/true], strict: true}\n"));
+    for class in ["exec-outside", "memfd-exec", "execveat", "loader"] {
+        let finding = findings.iter().find(|finding| finding.class.name == class).unwrap();
+        assert!(matches!(finding.outcome, Outcome::Blocked { .. }), "{finding:?}");
+    }
+    let loader = findings.iter().find(|finding| finding.class.name == "loader").unwrap();
+    let Outcome::Blocked { by } = &loader.outcome else { unreachable!() };
+    assert!(by.contains("before its first instruction"), "{by}");
+    // Code that is mapped is not executed.
+    assert!(open(&findings).contains("map-file-executable"));
 }
 
 #[test]

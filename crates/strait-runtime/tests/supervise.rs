@@ -17,7 +17,7 @@ fn rules(rules: &str) -> Rules {
 
 fn under(rules: &Rules, attack: Attack) -> Attempt {
     let program = strait_compiler::compile(rules, &Options::default()).unwrap().program;
-    attempt(attack, Confinement { filter: Some(&program), domain: None }).unwrap()
+    attempt(attack, Confinement { filter: Some(&program), ..Confinement::default() }).unwrap()
 }
 
 #[test]

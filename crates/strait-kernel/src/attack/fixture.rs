@@ -3,17 +3,18 @@
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener};
+use std::os::unix::net::{SocketAddr as UnixAddr, UnixDatagram, UnixListener};
 use std::path::PathBuf;
 use std::ptr;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::mm::{MapFlags, ProtFlags};
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::process::Pid;
 use rustix::pty::OpenptFlags;
 
@@ -50,6 +51,9 @@ pub(super) struct Fixture {
     pub(super) handle: Vec<u8>,
     /// A terminal that the child makes its own.
     pub(super) terminal: Option<OwnedFd>,
+    /// Sockets that a child has from the start, for TCP and for UDP.
+    pub(super) stream: OwnedFd,
+    pub(super) datagram: OwnedFd,
     /// The number that the child's next descriptor gets.
     pub(super) next_descriptor: RawFd,
     _controller: Option<OwnedFd>,
@@ -63,8 +67,9 @@ pub(super) struct Fixture {
 }
 
 impl Fixture {
-    /// Makes all of it.
-    pub(super) fn new() -> io::Result<Fixture> {
+    /// Makes all of it. What listens, listens at `address`; the child has so many `more` descriptors than
+    /// its parent.
+    pub(super) fn new(address: Ipv4Addr, more: RawFd) -> io::Result<Fixture> {
         let memfd = rustix::fs::memfd_create("strait", rustix::fs::MemfdFlags::CLOEXEC)?;
         let mut writable = File::from(memfd);
         writable.write_all(PROGRAM)?;
@@ -75,19 +80,26 @@ impl Fixture {
         let unix = UnixDatagram::bind(directory.path.join(SOCKET))?;
         directory.write_program()?;
         let abstract_name = directory.path.as_os_str().as_bytes().to_vec();
-        let listener = UnixListener::bind_addr(&SocketAddr::from_abstract_name(&abstract_name)?)?;
+        let listener = UnixListener::bind_addr(&UnixAddr::from_abstract_name(&abstract_name)?)?;
         let root = File::open("/").ok();
         let handle = root.as_ref().map_or(Vec::new(), handle_of);
         let (controller, terminal) = terminal().map_or((None, None), |(a, b)| (Some(a), Some(b)));
-        let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let tcp = TcpListener::bind((address, 0))?;
+        let socket = |kind| {
+            let flags = SocketFlags::CLOEXEC;
+            rustix::net::socket_with(AddressFamily::INET, kind, flags, None)
+        };
+        let (stream, datagram) = (socket(SocketType::STREAM)?, socket(SocketType::DGRAM)?);
         let page = Page::new()?;
         let bystander = Bystander::start()?;
-        let next_descriptor = File::open("/dev/null")?.as_raw_fd();
+        let next_descriptor = File::open("/dev/null")?.as_raw_fd() + more;
         Ok(Fixture {
             program,
             root,
             handle,
             terminal,
+            stream,
+            datagram,
             next_descriptor,
             _controller: controller,
             tcp,
@@ -130,12 +142,11 @@ impl Fixture {
 
     /// Where something listens: `struct sockaddr_in`.
     pub(super) fn tcp_address(&self) -> [u8; 16] {
-        let port = self.tcp.local_addr().map_or(0, |address| address.port());
-        let mut address = [0; 16];
-        address[..2].copy_from_slice(&2_u16.to_ne_bytes());
-        address[2..4].copy_from_slice(&port.to_be_bytes());
-        address[4..8].copy_from_slice(&[127, 0, 0, 1]);
-        address
+        match self.tcp.local_addr() {
+            Ok(SocketAddr::V4(address)) => internet_address(address),
+            // It was bound to one of these.
+            _ => [0; 16],
+        }
     }
 
     /// Where something receives datagrams: `struct sockaddr_un`.
@@ -145,6 +156,15 @@ impl Fixture {
         address.push(0);
         address
     }
+}
+
+/// `struct sockaddr_in`.
+pub(super) fn internet_address(address: SocketAddrV4) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    bytes[..2].copy_from_slice(&2_u16.to_ne_bytes());
+    bytes[2..4].copy_from_slice(&address.port().to_be_bytes());
+    bytes[4..8].copy_from_slice(&address.ip().octets());
+    bytes
 }
 
 const SOCKET: &str = "socket";

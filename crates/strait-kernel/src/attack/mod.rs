@@ -14,13 +14,17 @@ mod script;
 #[cfg(target_arch = "x86_64")]
 mod scripts;
 
+use std::any::Any;
+use std::fmt;
 use std::io;
+use std::net::{Ipv4Addr, SocketAddrV4};
 
+use rustix::process::Pid;
 use strait_abi::{Arch, Syscall};
 use strait_bpf::{Program, SeccompData};
 
 use crate::landlock::Domain;
-use crate::seccomp;
+use crate::seccomp::{self, Listener};
 
 /// Something that a confined process could try.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +64,10 @@ pub enum Attack {
         /// Whether it makes a new file to write to, or reads `/`.
         write: bool,
     },
+    /// Makes a file by an open that is only to read.
+    CreateReadOnly,
+    /// Empties a file by an open that is only to read.
+    EmptyReadOnly,
     /// Opens `/` by a handle, which no rule on paths sees; takes CAP_DAC_READ_SEARCH.
     OpenByHandle,
     /// Executes a program by execveat.
@@ -92,8 +100,29 @@ pub enum Attack {
     Kcmp,
     /// Sends another process a signal, one that does nothing to it.
     SignalOutside,
-    /// Connects by sendto with MSG_FASTOPEN.
-    FastOpen,
+    /// Connects to an address of this machine.
+    Connect(Ipv4Addr),
+    /// Connects to an address of this machine by MPTCP.
+    ConnectMultipath(Ipv4Addr),
+    /// Connects a datagram socket, again and again, to an address that another thread exchanges for this
+    /// one of this machine and back.
+    RewriteAddress {
+        /// The address that is aimed at.
+        to: Ipv4Addr,
+        /// The address that is shown.
+        shown: SocketAddrV4,
+    },
+    /// Connects a socket that was there before the filter to an address of this machine.
+    ConnectInherited(Ipv4Addr),
+    /// Sends from a socket that was there before the filter to an address of this machine.
+    SendInherited {
+        /// The address.
+        to: Ipv4Addr,
+        /// By sendmsg, where the address is in memory, and not by sendto.
+        message: bool,
+    },
+    /// Connects to an address of this machine by sendto with MSG_FASTOPEN.
+    FastOpen(Ipv4Addr),
     /// Sends a datagram to a socket file, without connecting.
     UnixDatagram,
     /// Loads a filter with a listener over the policy's, and lets this call pass itself.
@@ -243,18 +272,43 @@ pub enum AttemptError {
     /// The Landlock domain is not on the child.
     #[error("the Landlock domain could not be put on")]
     Landlock(#[source] io::Error),
+    /// Nobody answers for the child, or looks at what it executes.
+    #[error("the attacked process could not be supervised")]
+    Supervise(#[source] io::Error),
     /// The filter is not on the child.
     #[error("the filter could not be loaded")]
     Load(#[from] seccomp::LoadError),
 }
 
 /// What an attack is tried under.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Default)]
 pub struct Confinement<'a> {
     /// The filter.
     pub filter: Option<&'a Program>,
     /// The Landlock domain.
     pub domain: Option<&'a Domain>,
+    /// Who answers what the filter notifies. Without it nobody does, as if the supervisor had ended.
+    pub supervise: Option<&'a Supervise<'a>>,
+    /// Whether the process that stands at the first instruction of a program may run it; if not, it is
+    /// killed. Without it nobody is asked.
+    pub may_run: Option<&'a MayRun<'a>>,
+}
+
+/// Takes up the listener of a process's filter, and answers as long as what it gives back is kept.
+pub type Supervise<'a> = dyn Fn(Listener, Pid) -> io::Result<Box<dyn Any>> + 'a;
+
+/// See [`Confinement::may_run`].
+pub type MayRun<'a> = dyn Fn(Pid) -> bool + 'a;
+
+impl fmt::Debug for Confinement<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Confinement")
+            .field("filter", &self.filter)
+            .field("domain", &self.domain)
+            .field("supervise", &self.supervise.is_some())
+            .field("may_run", &self.may_run.is_some())
+            .finish()
+    }
 }
 
 /// Tries an attack in a throw-away child, confined or not. As under a launcher, `no_new_privs` is

@@ -8,7 +8,7 @@
 use std::arch::asm;
 use std::cell::UnsafeCell;
 use std::hint;
-use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU32, Ordering};
 
 use crate::shared::Shareable;
 
@@ -33,6 +33,9 @@ pub(super) enum Step {
     Store { at: Operand, value: Operand },
     /// Calls what stands at an address as a function, which is to return [`ENTERED`].
     Enter { name: &'static str, at: Operand },
+    /// Goes on if the 32 bits at an address are these; or else back to the step `again`, so many times at
+    /// most.
+    Until { name: &'static str, at: Operand, is: u32, again: usize, times: u32 },
     /// Waits until another task has ended the script; without a call, so it takes the processor
     /// for a while.
     Await,
@@ -49,6 +52,8 @@ pub(super) const CODE: [u8; 6] = [0xb8, 0x54, 0x49, 0x42, 0x57, 0xc3];
 pub(super) enum Expect {
     /// No error.
     Success,
+    /// Whatever.
+    Any,
     /// This.
     Result(i64),
     /// The call makes a task: in the new one the script goes on at this step, in the old one at the
@@ -93,6 +98,8 @@ impl From<i32> for Operand {
 pub(super) struct Script {
     pub(super) steps: Vec<Step>,
     pub(super) memory: Vec<u8>,
+    /// A word of the memory, by its address, that another thread gives these values in turn.
+    pub(super) rewritten: Option<(u64, [u64; 2])>,
     /// Where the memory will be in the child.
     base: u64,
 }
@@ -100,7 +107,12 @@ pub(super) struct Script {
 impl Script {
     /// A script without steps, whose memory will be that of this board.
     pub(super) fn new(board: &Board) -> Script {
-        Script { steps: Vec::new(), memory: Vec::new(), base: board.memory.get() as u64 }
+        Script {
+            steps: Vec::new(),
+            memory: Vec::new(),
+            rewritten: None,
+            base: board.memory.get() as u64,
+        }
     }
 
     /// Puts bytes into the memory, at a multiple of 16; gives their address.
@@ -163,6 +175,7 @@ impl Step {
             Step::Call { name, .. }
             | Step::Int80 { name, .. }
             | Step::Enter { name, .. }
+            | Step::Until { name, .. }
             | Step::Completion { name, .. } => name,
             Step::Load { .. } | Step::Store { .. } => "memory",
             Step::Await => "the answer",
@@ -197,6 +210,11 @@ pub(super) struct Board {
     results: [AtomicI64; MAX_STEPS],
     /// Set when a thread that waits is to begin.
     go: AtomicU32,
+    /// Once the child waits to be attended to: two more than its descriptor of its filter's listener, -1
+    /// being none.
+    waits: AtomicI32,
+    /// Set when it is.
+    attended: AtomicU32,
     /// What the script's calls point to.
     memory: UnsafeCell<[u8; MEMORY]>,
 }
@@ -268,6 +286,39 @@ impl Board {
         self.results.get(step).map_or(0, |result| result.load(Ordering::Acquire))
     }
 
+    /// Child: says that it has this listener, or none (-1), and waits for whoever attends to it.
+    pub(super) fn wait_to_be_attended(&self, listener: i32) {
+        self.waits.store(listener.saturating_add(2), Ordering::Release);
+        while self.attended.load(Ordering::Acquire) == 0 {
+            hint::spin_loop();
+        }
+    }
+
+    /// Parent: the child's descriptor of the listener or -1, once it waits.
+    pub(super) fn waits_with(&self) -> Option<i32> {
+        let waits = self.waits.load(Ordering::Acquire);
+        (waits != 0).then_some(waits - 2)
+    }
+
+    /// Parent: lets the child go on.
+    pub(super) fn attend(&self) {
+        self.attended.store(1, Ordering::Release);
+    }
+
+    /// Gives a word these values in turn until the script has ended.
+    ///
+    /// # Safety
+    /// As for [`Board::run`], and the word is one of the board's memory.
+    pub(super) unsafe fn rewrite(&self, at: u64, values: [u64; 2]) {
+        let at: *mut u64 = std::ptr::with_exposed_provenance_mut(address(at));
+        while self.state() == State::Running {
+            for value in values {
+                // SAFETY: as promised to this function.
+                unsafe { at.write_volatile(value) };
+            }
+        }
+    }
+
     /// Lets the waiting thread begin, and waits until it is through.
     pub(super) fn go_and_wait(&self) {
         self.go.store(1, Ordering::Release);
@@ -306,6 +357,7 @@ impl Board {
     /// stores do to its memory is nobody's loss.
     pub(super) unsafe fn run(&self, steps: &[Step]) {
         let mut index = 0;
+        let mut gone_back = 0;
         while let Some(step) = steps.get(index) {
             self.at.store(u32::try_from(index).unwrap_or(u32::MAX), Ordering::Release);
             let mut next = index + 1;
@@ -322,6 +374,7 @@ impl Board {
                     let failed = match expect {
                         Expect::Result(wanted) => result != wanted,
                         Expect::Exec | Expect::ExecWell => true,
+                        Expect::Any => false,
                         _ => is_error(result),
                     };
                     if failed {
@@ -371,6 +424,18 @@ impl Board {
                     let returned = unsafe { enter(self.word(at)) };
                     if returned != ENTERED {
                         return self.refuse(index, 0);
+                    }
+                    0
+                }
+                Step::Until { at, is, again, times, .. } => {
+                    let at: *const u32 = std::ptr::with_exposed_provenance(address(self.word(at)));
+                    // SAFETY: as promised to this function; a fault ends the child.
+                    if unsafe { at.read_volatile() } != is {
+                        if gone_back == times {
+                            return self.refuse(index, 0);
+                        }
+                        gone_back += 1;
+                        next = again;
                     }
                     0
                 }

@@ -3,9 +3,10 @@
 //! Structures are those of the kernel's headers: `linux/io_uring.h`, `linux/sched.h` (`clone_args`),
 //! `linux/openat2.h`, `linux/seccomp.h`.
 
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::{AsRawFd, RawFd};
 
-use super::fixture::Fixture;
+use super::fixture::{self, Fixture};
 use super::script::{Board, CODE, Expect, Operand, Script, Step};
 use super::{Attack, Harmless};
 
@@ -54,6 +55,14 @@ pub(super) fn script(attack: &Attack, fixture: &Fixture, board: &Board) -> Scrip
         Attack::OpenTwin { write } => {
             let (path, flags) = opened(&mut script, fixture, *write);
             script.call("open", libc::SYS_open, &[path.into(), flags.into(), 0o600.into()]);
+        }
+        Attack::CreateReadOnly => {
+            let path = script.text(&fixture.new_file());
+            open(&mut script, path, libc::O_RDONLY | libc::O_CREAT);
+        }
+        Attack::EmptyReadOnly => {
+            let path = script.text(&fixture.program_path());
+            open(&mut script, path, libc::O_RDONLY | libc::O_TRUNC);
         }
         Attack::OpenByHandle => {
             let handle = script.bytes(&fixture.handle);
@@ -149,7 +158,22 @@ pub(super) fn script(attack: &Attack, fixture: &Fixture, board: &Board) -> Scrip
             let arguments = [bystander(fixture), libc::SIGCONT.into()];
             script.call("kill", libc::SYS_kill, &arguments);
         }
-        Attack::FastOpen => {
+        Attack::Connect(_) => {
+            let tcp = socket(&mut script, libc::AF_INET, libc::SOCK_STREAM);
+            connect(&mut script, fixture, Operand::Result(tcp));
+        }
+        Attack::ConnectMultipath(_) => {
+            let arguments =
+                [libc::AF_INET.into(), libc::SOCK_STREAM.into(), libc::IPPROTO_MPTCP.into()];
+            let multipath = script.call("socket", libc::SYS_socket, &arguments);
+            connect(&mut script, fixture, Operand::Result(multipath));
+        }
+        Attack::RewriteAddress { to, shown } => rewrite_address(&mut script, fixture, *to, *shown),
+        Attack::ConnectInherited(_) => {
+            connect(&mut script, fixture, descriptor(Some(&fixture.stream)));
+        }
+        Attack::SendInherited { message, .. } => send_inherited(&mut script, fixture, *message),
+        Attack::FastOpen(_) => {
             let tcp = socket(&mut script, libc::AF_INET, libc::SOCK_STREAM);
             let address = script.bytes(&fixture.tcp_address());
             let data = script.bytes(b"x");
@@ -253,6 +277,61 @@ fn open(script: &mut Script, path: u64, flags: i32) -> usize {
 
 fn socket(script: &mut Script, domain: i32, kind: i32) -> usize {
     script.call("socket", libc::SYS_socket, &[domain.into(), kind.into()])
+}
+
+/// Connects to what listens.
+fn connect(script: &mut Script, fixture: &Fixture, socket: Operand) {
+    let address = script.bytes(&fixture.tcp_address());
+    script.call("connect", libc::SYS_connect, &[socket, address.into(), 16.into()]);
+}
+
+/// Connects a datagram socket, which sends nothing, to an address that is exchanged meanwhile, until
+/// the kernel says that its peer is the one that is aimed at.
+fn rewrite_address(script: &mut Script, fixture: &Fixture, to: Ipv4Addr, shown: SocketAddrV4) {
+    let datagram = socket(script, libc::AF_INET, libc::SOCK_DGRAM);
+    let aimed_at = fixture.tcp_address();
+    let (showing, aiming) = (first_word(fixture::internet_address(shown)), first_word(aimed_at));
+    let address = script.bytes(&fixture::internet_address(shown));
+    script.rewritten = Some((address, [showing, aiming]));
+    let (peer, length) = (script.space(16), script.words(&[16]));
+    let arguments = [Operand::Result(datagram), address.into(), 16.into()];
+    let again = script.call_expecting("connect", libc::SYS_connect, &arguments, Expect::Any);
+    script.step(Step::Store { at: length.into(), value: 16.into() });
+    let arguments = [Operand::Result(datagram), peer.into(), length.into()];
+    script.call_expecting("getpeername", libc::SYS_getpeername, &arguments, Expect::Any);
+    // struct sockaddr_in: sin_addr
+    let (at, is) = ((peer + 4).into(), u32::from_ne_bytes(to.octets()));
+    script.step(Step::Until {
+        name: "connecting to an address that is exchanged",
+        at,
+        is,
+        again,
+        times: TIMES,
+    });
+}
+
+/// How often an address is tried: a supervisor that has one read and another connected to is caught
+/// within some tens.
+const TIMES: u32 = 3000;
+
+/// Family, port and address of a `struct sockaddr_in`.
+fn first_word(address: [u8; 16]) -> u64 {
+    let [a, b, c, d, e, f, g, h, ..] = address;
+    u64::from_ne_bytes([a, b, c, d, e, f, g, h])
+}
+
+fn send_inherited(script: &mut Script, fixture: &Fixture, message: bool) {
+    let socket = descriptor(Some(&fixture.datagram));
+    let (address, data) = (script.bytes(&fixture.tcp_address()), script.bytes(b"x"));
+    if message {
+        let vector = script.words(&[data, 1]);
+        // struct msghdr: name, namelen, iov, iovlen, control, controllen, flags
+        let header = script.words(&[address, 16, vector, 1, 0, 0, 0]);
+        script.call("sendmsg", libc::SYS_sendmsg, &[socket, header.into(), 0.into()]);
+    } else {
+        let arguments = [socket, data.into(), 1.into(), 0.into(), address.into(), 16.into()];
+        script.call("sendto", libc::SYS_sendto, &arguments);
+    }
 }
 
 /// What an attack on the rules for opening files opens, and with which flags.

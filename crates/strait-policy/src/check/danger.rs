@@ -27,6 +27,9 @@ impl Checker<'_> {
             for value in DangerousValue::all() {
                 self.dangerous_value(value, arch);
             }
+            for call in ["openat", "open"].into_iter().filter_map(Syscall::from_name) {
+                self.read_only(call, arch);
+            }
         }
     }
 
@@ -155,6 +158,47 @@ impl Checker<'_> {
             ));
         finding.cves = danger.cves().to_vec();
         self.find(finding);
+    }
+
+    /// Files that may not be opened to write, and are made or emptied by an open that is to read.
+    fn read_only(&mut self, call: Syscall, arch: Arch) {
+        let Some(chain) = self.view.chain(call, arch) else { return };
+        let Some(flags) = signature::argument(Some(call), arch, "flags") else { return };
+        let Some(set) = flags.constants else { return };
+        let bits = |names: &[&str]| {
+            let values: Option<Vec<u64>> = names.iter().map(|name| set.value(arch, name)).collect();
+            values.map(|values| values.into_iter().fold(0, |all, value| all | value))
+        };
+        let (Some(writing), Some(changing)) =
+            (bits(&["O_WRONLY", "O_RDWR"]), bits(&["O_CREAT", "O_TRUNC"]))
+        else {
+            return;
+        };
+        let test = |mask, op| {
+            let test = Test::new(flags.index, flags.width(), mask, op, 0).ok();
+            test.map(Condition::Test)
+        };
+        let (Some(reads), Some(writes), Some(changes)) =
+            (test(writing, Op::Eq), test(writing, Op::Ne), test(changing, Op::Ne))
+        else {
+            return;
+        };
+        let may = |conditions: &[&Condition]| {
+            let mut claims: Vec<Claim<'_>> =
+                conditions.iter().map(|condition| Claim::Holds(condition)).collect();
+            claims.push(Claim::Gives(chain, &Action::lets_pass));
+            !matches!(satisfy(&claims), Ok(None))
+        };
+        if may(&[&writes]) || !may(&[&reads, &changes]) {
+            return;
+        }
+        let message = format!(
+            "`{call}` may not open files to write, and makes or empties them by \
+             O_RDONLY with O_CREAT or O_TRUNC"
+        );
+        let subject = self.subject(call, arch, Action::lets_pass);
+        let help = "deny O_CREAT and O_TRUNC beside O_WRONLY and O_RDWR";
+        self.find(Finding::new(Code::OpenArgument, subject, message).about(call).help(help));
     }
 
     /// Calls that libraries do without on ENOSYS, and get another errno.

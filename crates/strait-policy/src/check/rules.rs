@@ -119,15 +119,44 @@ impl Checker<'_> {
         let names: Vec<String> = when.operands().map(|operand| operand.name.clone()).collect();
         for &call in &rule.syscalls {
             for arch in self.policy.architectures.iter().filter(|&arch| rule.is_for(arch)) {
-                if !when.uses_registers_only()
-                    && let Ok(condition) = when.condition(call, arch)
-                {
-                    self.flags(Subject::Call(index, call), (call, arch), &condition);
+                if let Ok(condition) = when.condition(call, arch) {
+                    if !when.uses_registers_only() {
+                        self.flags(Subject::Call(index, call), (call, arch), &condition);
+                    }
+                    self.addresses(Subject::Call(index, call), (call, arch), &condition);
                 }
                 for name in &names {
                     self.operand(Subject::Call(index, call), (call, arch), name, wider);
                 }
             }
+        }
+    }
+
+    /// Addresses that are compared with anything but 0, which says that there is none.
+    fn addresses(
+        &mut self,
+        subject: Subject,
+        (call, arch): (Syscall, Arch),
+        condition: &Condition,
+    ) {
+        for (arg, at) in call.args(arch).unwrap_or_default().iter().zip(0_u8..) {
+            let width = arg.width(arch).mask();
+            let is_none = |test: &Test| {
+                matches!(test.op(), Op::Eq | Op::Ne)
+                    && test.mask() & width == width
+                    && test.value() == 0
+            };
+            let tests = condition.tests();
+            let mut tests = tests.iter().filter(|test| test.arg() == at);
+            if !arg.is_pointer() || tests.all(|test| is_none(test)) {
+                continue;
+            }
+            let name = arg.name();
+            let message = format!(
+                "`{name}` of `{call}` is an address: what stands there cannot be seen, and another \
+                 thread can change it"
+            );
+            self.find(Finding::new(Code::ComparesPointer, subject, message));
         }
     }
 
@@ -172,13 +201,6 @@ impl Checker<'_> {
             None => call.arg(arch, name),
         };
         let Some((at, arg)) = found else { return };
-        if arg.is_pointer() {
-            let message = format!(
-                "`{name}` of `{call}` is an address: what stands there cannot be seen, and another \
-                 thread can change it"
-            );
-            self.find(Finding::new(Code::ComparesPointer, subject, message));
-        }
         let (taken, bits) = (arg.width(arch).mask(), arg.width(arch).bits());
         if register(name).is_none() || bits == 64 || !arch.is_64_bit() {
             return;

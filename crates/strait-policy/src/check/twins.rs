@@ -81,6 +81,10 @@ const TWINS: &[(If, &str, &[&str])] = &[
     (If::Named, "swapon", &["swapoff"]),
 ];
 
+/// Of these two the second does what the first does only if this argument, by its index, is not 0: sendto
+/// without an address is a write.
+const ONLY_WITH: &[(&str, &str, u8)] = &[("sendmsg", "sendto", 4)];
+
 /// What 32-bit ABIs add to the name of a call for wider arguments.
 const WIDER: &[&str] = &["32", "64", "_time64"];
 
@@ -160,8 +164,11 @@ impl Checker<'_> {
         if !applies || !self.view.passes(other, arch) || !self.view.is_filtered(one, arch) {
             return;
         }
+        let only = ONLY_WITH.iter().find(|(a, b, _)| (*a, *b) == (one.name(), other.name()));
+        let only = only.and_then(|&(_, _, at)| Test::new(at, Width::W64, u64::MAX, Op::Ne, 0).ok());
+        let only = only.map(Condition::Test);
         let open = match translated(first, (one, arch), (other, arch)) {
-            Some(first) => passes_besides(&first, second, arch),
+            Some(first) => passes_besides(&first, second, arch, only.as_ref()),
             // What the first looks at the second has not, or not where a filter sees it.
             None => (!self.view.is_filtered(other, arch)).then_some([0; 6]),
         };
@@ -232,7 +239,7 @@ impl Checker<'_> {
             return;
         };
         let message = match translated(first, (call, native), (call, compat)) {
-            Some(translated) => match passes_besides(&translated, second, compat) {
+            Some(translated) => match passes_besides(&translated, second, compat, None) {
                 None => return,
                 Some(_) if first.arms.is_empty() && second.arms.is_empty() => {
                     format!("`{call}` is denied on {native} and allowed on {compat}")
@@ -252,18 +259,25 @@ impl Checker<'_> {
     }
 }
 
-/// Arguments with which the second chain lets a call of `arch` pass and the first does not.
-fn passes_besides(first: &Chain, second: &Chain, arch: Arch) -> Option<[u64; 6]> {
+/// Arguments, of those for which `only` holds, with which the second chain lets a call of `arch` pass and
+/// the first does not.
+fn passes_besides(
+    first: &Chain,
+    second: &Chain,
+    arch: Arch,
+    only: Option<&Condition>,
+) -> Option<[u64; 6]> {
     let denied = |action: Action| !action.lets_pass();
     let width = register_width(arch).mask();
     let register = |at| Test::new(at, Width::W64, u64::MAX, Op::Le, width).map(Condition::Test);
     let registers = Condition::All((0..6).filter_map(|at| register(at).ok()).collect());
-    satisfy(&[
+    let claims = [
         Claim::Holds(&registers),
         Claim::Gives(second, &Action::lets_pass),
         Claim::Gives(first, &denied),
-    ])
-    .ok()?
+    ];
+    let claims: Vec<Claim<'_>> = claims.into_iter().chain(only.map(Claim::Holds)).collect();
+    satisfy(&claims).ok()?
 }
 
 /// What a chain says of a call, as the kernel takes its arguments, said of the arguments of the same

@@ -1,6 +1,8 @@
 //! The classes of attack: what each is, when it aims at something that a policy forbids, why it
 //! matters, and what closes it.
 
+use std::net::Ipv4Addr;
+
 use strait_abi::Arch;
 use strait_bpf::Action;
 use strait_kernel::attack::{Attack, Harmless};
@@ -38,6 +40,9 @@ const PATH: u64 = 0x7000_0000_0000;
 const WRITE: u64 = 0o101;
 /// `CLONE_NEWUSER`.
 const NEW_USER: u64 = 0x1000_0000;
+/// Types of sockets.
+const SOCK_STREAM: u64 = 1;
+const SOCK_DGRAM: u64 = 2;
 /// `TIOCSTI`.
 const TIOCSTI: u64 = 0x5412;
 
@@ -167,6 +172,20 @@ impl Class {
             why: "the rules on openat are void",
             close: "give open and creat the rules that openat has",
             aim: |view| Ok(Attack::OpenTwin { write: denied_open(view)? }),
+        },
+        Class {
+            name: "create-read-only",
+            tries: "make a file by openat with O_RDONLY | O_CREAT, where it may not open to write",
+            why: "what is not to change files fills folders, and takes names that others look for",
+            close: "{syscalls: [openat, open], when: \"flags & (O_WRONLY | O_RDWR | O_CREAT | O_TRUNC) != 0\", action: errno(EACCES)}",
+            aim: |view| writing_is_denied(view, Attack::CreateReadOnly),
+        },
+        Class {
+            name: "empty-read-only",
+            tries: "empty a file by openat with O_RDONLY | O_TRUNC, where it may not open to write",
+            why: "what is not to change files destroys what is in them",
+            close: "{syscalls: [openat, open], when: \"flags & (O_WRONLY | O_RDWR | O_CREAT | O_TRUNC) != 0\", action: errno(EACCES)}",
+            aim: |view| writing_is_denied(view, Attack::EmptyReadOnly),
         },
         Class {
             name: "open-by-handle",
@@ -302,11 +321,62 @@ impl Class {
             aim: |view| listed(view, Attack::Loader),
         },
         Class {
+            name: "connect-outside",
+            tries: "connect to an address that is on no list",
+            why: "an attacker reaches whatever this machine reaches, and takes along what it found",
+            close: "leave the address out of `network.connect`",
+            aim: |view| addresses_are_decided(view).map(Attack::Connect),
+        },
+        Class {
+            name: "argument-rewrite",
+            tries: "connect to a permitted address that another thread exchanges while it is decided about",
+            why: "what was looked at is not what the kernel connects to: the list does not hold",
+            close: "nothing: Strait's supervisor connects to what it has read itself",
+            aim: |view| {
+                let to = addresses_are_decided(view)?;
+                if !view.passes("getpeername", [3, PATH, PATH, 0, 0, 0]) {
+                    return Err("without getpeername it would not be seen");
+                }
+                let shown = view.permitted().ok_or("`network` permits no address of IPv4")?;
+                Ok(Attack::RewriteAddress { to, shown })
+            },
+        },
+        Class {
+            name: "mptcp",
+            tries: "connect to an address that is on no list by MPTCP",
+            why: "rules on TCP say nothing about it, and the other side names further addresses",
+            close: "{syscalls: [socket], when: \"protocol == IPPROTO_MPTCP\", action: errno(EPROTONOSUPPORT)}",
+            aim: |view| addresses_are_decided(view).map(Attack::ConnectMultipath),
+        },
+        Class {
+            name: "inherited-socket",
+            tries: "connect a socket that was there before the filter",
+            why: "a socket that a workload was given leads to every address: that it may make none does not matter",
+            close: "{syscalls: [connect], action: errno(EACCES)}, or `network`",
+            aim: |view| sockets_are_confined(view, SOCK_STREAM).map(Attack::ConnectInherited),
+        },
+        Class {
+            name: "inherited-datagram",
+            tries: "send from a datagram socket that was there before the filter to an address of its own choice",
+            why: "a socket that a workload was given leads to every address: that it may connect to none does not matter",
+            close: "{syscalls: [sendto], when: \"addr != 0\", action: errno(EACCES)}, {syscalls: [sendmsg, sendmmsg], action: errno(EACCES)}, or `network`",
+            aim: |view| {
+                let to = sockets_are_confined(view, SOCK_DGRAM)?;
+                // Where the first is closed the other may not be.
+                let by_sendto = view.may_pass("sendto", [3, PATH, 1, 0, PATH, 16]);
+                let by_sendmsg = view.may_pass("sendmsg", [3, PATH, 0, 0, 0, 0]);
+                Ok(Attack::SendInherited { to, message: by_sendmsg && !by_sendto })
+            },
+        },
+        Class {
             name: "fast-open",
             tries: "connect by sendto with MSG_FASTOPEN, where connect may not",
             why: "the rules on connect are void",
             close: "{syscalls: [sendto, sendmsg, sendmmsg], when: \"flags & MSG_FASTOPEN != 0\", action: errno(EOPNOTSUPP)}",
-            aim: |view| connect_is_denied(view, Attack::FastOpen),
+            aim: |view| {
+                let to = view.out_of_reach()?;
+                connect_is_denied(view, Attack::FastOpen(to))
+            },
         },
         Class {
             name: "unix-datagram",
@@ -360,6 +430,30 @@ fn denied_open(view: &View<'_>) -> Result<bool, &'static str> {
     } else {
         Err("openat may read and write anyway")
     }
+}
+
+fn writing_is_denied(view: &View<'_>, attack: Attack) -> Result<Attack, &'static str> {
+    match denied_open(view)? {
+        true => Ok(attack),
+        false => Err("openat may write anyway"),
+    }
+}
+
+/// An address that a supervisor is to keep from.
+fn addresses_are_decided(view: &View<'_>) -> Result<Ipv4Addr, &'static str> {
+    match view.policy.network {
+        Some(_) => view.out_of_reach(),
+        None => Err("the policy has no list of addresses"),
+    }
+}
+
+/// An address that is to be out of reach for want of an internet socket of this type or of a connection.
+fn sockets_are_confined(view: &View<'_>, kind: u64) -> Result<Ipv4Addr, &'static str> {
+    let made = view.passes("socket", [2, kind, 0, 0, 0, 0]);
+    if view.policy.network.is_none() && made && view.always("connect") {
+        return Err("such sockets may be made and connected anyway");
+    }
+    view.out_of_reach()
 }
 
 fn others_are_denied(view: &View<'_>, attack: Attack) -> Result<Attack, &'static str> {
