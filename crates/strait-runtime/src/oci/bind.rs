@@ -14,7 +14,7 @@ use strait_policy::policy::{Architectures, Isolation, Unknown};
 use strait_policy::{Policy, action_text, call};
 
 use super::bindings::{Binding, Bindings, BindingsError};
-use super::image::Image;
+use super::image::{Contradiction, Image};
 use super::spec::{Spec, SpecError};
 use super::{MODE, POLICY};
 
@@ -223,6 +223,9 @@ pub enum BindError {
     Capability(#[from] UnknownCapability),
     /// What kernel this is cannot be told.
     #[error("the kernel's version")]
+    /// Bindings are by image, and what tells it cannot be believed.
+    #[error(transparent)]
+    Image(#[from] Contradiction),
     Kernel(#[from] strait_abi::InvalidKernelVersion),
     /// The file is no policy, or one that no profile can hold.
     #[error("{}", path.display())]
@@ -263,10 +266,14 @@ impl Policies {
     ///
     /// # Errors
     /// If that cannot be told, or the annotation may not.
-    pub fn choose(&self, spec: &Spec, image: impl FnOnce() -> Image) -> Result<Choice, BindError> {
+    pub fn choose(
+        &self,
+        spec: &Spec,
+        image: impl FnOnce() -> Result<Image, Contradiction>,
+    ) -> Result<Choice, BindError> {
         let asked = Asked::of(spec)?;
         let Some(bindings) = self.bindings()? else { return self.decide(asked, None) };
-        let image = image();
+        let image = image()?;
         match bindings.choose(&image).map_err(|source| self.wrong(source))? {
             Some(binding) => self.decide(asked, Some(binding)),
             None if image.is_unknown() => Err(BindError::UnknownImage { path: self.file() }),

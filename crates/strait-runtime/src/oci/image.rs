@@ -21,28 +21,46 @@ pub struct Image {
     pub names: BTreeSet<String>,
 }
 
-/// Annotations with the name of the image, of containerd's CRI and of CRI-O.
-const NAMES: &[&str] = &[
-    "io.kubernetes.cri.image-name",
-    "io.kubernetes.cri-o.ImageName",
-    "io.kubernetes.cri-o.Image",
-    "io.kubernetes.cri-o.ImageRef",
-];
+/// What annotations tell is contradictory: two engines would have made the container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "which image the container is of cannot be told: it has the annotations of containerd and those of CRI-O, \
+     and one of the two engines has not written them: do not have it pass on annotations of its users that \
+     begin with `io.kubernetes.cri`"
+)]
+pub struct Contradiction;
+
+/// Annotations with the name of the image, as containerd's CRI writes them.
+const CONTAINERD: &[&str] = &["io.kubernetes.cri.image-name"];
+/// And as CRI-O does.
+const CRI_O: &[&str] =
+    &["io.kubernetes.cri-o.ImageName", "io.kubernetes.cri-o.Image", "io.kubernetes.cri-o.ImageRef"];
 
 impl Image {
     /// The image of the container with this id and bundle.
-    pub fn of(spec: &Spec, bundle: &Path, id: &str) -> Image {
+    ///
+    /// Annotations can be its user's: an engine that writes its own over these lets those of another
+    /// engine pass. So they count only where no engine's files tell the image, and of one engine alone.
+    ///
+    /// # Errors
+    /// If they are those of two.
+    pub fn of(spec: &Spec, bundle: &Path, id: &str) -> Result<Image, Contradiction> {
         let mut image = Image::default();
-        for name in NAMES {
-            if let Ok(Some(name)) = spec.annotation(name) {
-                image.add(name);
-            }
-        }
         if let Some(root) = spec.root() {
             image.add_docker(&bundle.join(root), id);
         }
         image.add_podman(bundle, id);
-        image
+        if !image.is_unknown() {
+            return Ok(image);
+        }
+        let told = |names: &'static [&str]| {
+            names.iter().filter_map(|name| spec.annotation(name).ok().flatten())
+        };
+        if told(CONTAINERD).next().is_some() && told(CRI_O).next().is_some() {
+            return Err(Contradiction);
+        }
+        told(CONTAINERD).chain(told(CRI_O)).for_each(|name| image.add(name));
+        Ok(image)
     }
 
     /// Whether nothing is known.
@@ -144,10 +162,22 @@ mod tests {
         let digest = format!("sha256:{id}");
         let cri = spec(&json!({"annotations": {
             "io.kubernetes.cri.image-name": format!("docker.io/library/web@{manifest}"),
-            "io.kubernetes.cri-o.Image": id,
         }}));
         let found = Image::of(&cri, Path::new("/nowhere/at/all"), "c");
-        assert_eq!(found, image(&[&digest, &manifest], &["docker.io/library/web"]));
+        assert_eq!(found, Ok(image(&[&manifest], &["docker.io/library/web"])));
+        let cri_o = spec(&json!({"annotations": {
+            "io.kubernetes.cri-o.ImageName": "docker.io/library/web:1",
+            "io.kubernetes.cri-o.Image": id,
+        }}));
+        let found = Image::of(&cri_o, Path::new("/nowhere/at/all"), "c");
+        assert_eq!(found, Ok(image(&[&digest], &["docker.io/library/web:1"])));
+        // Whoever may annotate a pod could have it taken for another image's.
+        let both = spec(&json!({"annotations": {
+            "io.kubernetes.cri.image-name": "docker.io/library/web:1",
+            "io.kubernetes.cri-o.Image": id,
+        }}));
+        let found = Image::of(&both, Path::new("/nowhere/at/all"), "c");
+        assert_eq!(found, Err(Contradiction));
 
         let folder = tempfile::tempdir().unwrap();
         let write = |path: &str, value: Value| {
@@ -165,10 +195,15 @@ mod tests {
                 "web:latest": digest, format!("web@{manifest}"): digest, "web:old": manifest}}}),
         );
         let root = folder.path().join("docker/overlay2/x/merged");
-        let docker = spec(&json!({"root": {"path": root}}));
+        // What a user annotates does not count where the engine's files tell.
+        let docker = spec(&json!({
+            "root": {"path": root},
+            "annotations": {"io.kubernetes.cri.image-name": "other"},
+        }));
         let found = Image::of(&docker, Path::new("/run/containerd/moby/c"), "c");
-        assert_eq!(found, image(&[&digest, &manifest], &["web", "web:latest"]));
-        assert!(Image::of(&docker, Path::new("/run/containerd/moby/d"), "d").is_unknown());
+        assert_eq!(found, Ok(image(&[&digest, &manifest], &["web", "web:latest"])));
+        let docker = spec(&json!({"root": {"path": root}}));
+        assert!(Image::of(&docker, Path::new("/run/containerd/moby/d"), "d").unwrap().is_unknown());
 
         write("podman/overlay-containers/containers.json", json!([{"id": "c", "image": id}]));
         write(
@@ -178,6 +213,6 @@ mod tests {
         );
         let bundle = folder.path().join("podman/overlay-containers/c/userdata");
         let found = Image::of(&spec(&json!({})), &bundle, "c");
-        assert_eq!(found, image(&[&digest, &manifest], &["localhost/web:latest"]));
+        assert_eq!(found, Ok(image(&[&digest, &manifest], &["localhost/web:latest"])));
     }
 }
