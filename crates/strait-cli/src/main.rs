@@ -26,7 +26,7 @@ use args::{Cli, Verb};
 use failure::STRAIT_FAILED;
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse_from(as_runtime(std::env::args_os().collect())) {
+    let cli = match Cli::try_parse_from(as_called(std::env::args_os().collect())) {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
@@ -68,10 +68,18 @@ fn main() -> ExitCode {
     })
 }
 
-/// What was meant where engines take nothing but the path of a runtime: the program called `strait-oci`
-/// is `strait oci-runtime`, and called `strait-oci-crun` it is that with `--runtime crun`.
-fn as_runtime(arguments: Vec<OsString>) -> Vec<OsString> {
+/// What was meant where engines take nothing but the path of a program: called `strait-oci` it is `strait
+/// oci-runtime`, and called `strait-oci-crun` it is that with `--runtime crun`. Started as a plugin, by a
+/// name such as `90-strait`, it is `strait nri`.
+fn as_called(arguments: Vec<OsString>) -> Vec<OsString> {
     let name = arguments.first().and_then(|path| Path::new(path).file_name()?.to_str());
+    let is_plugin = |name: &str| matches!(name.as_bytes(), [b'0'..=b'9', b'0'..=b'9', b'-', ..]);
+    if arguments.len() == 1
+        && name.is_some_and(is_plugin)
+        && std::env::var_os(verbs::nri::GIVEN).is_some()
+    {
+        return ["strait", "nri"].map(OsString::from).to_vec();
+    }
     let Some(rest) = name.and_then(|name| name.strip_prefix("strait-oci")) else {
         return arguments;
     };

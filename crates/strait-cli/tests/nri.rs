@@ -1,10 +1,14 @@
 //! `strait nri` against runtimes that are no runtimes: one that speaks as NRI 0.12 does, which takes
-//! profiles, and those that do not speak as they should. The real ones are in `oci/nri.rs`.
+//! profiles, those that do not speak as they should, and those that go and come back. The real ones are in
+//! `oci/nri.rs`.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::Shutdown;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::symlink;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -13,9 +17,9 @@ use std::time::Duration;
 use prost::Message;
 use strait_runtime::nri::message::{
     ConfigureRequest, ConfigureResponse, Container, ContainerAdjustment, CreateContainerRequest,
-    CreateContainerResponse, Empty, LinuxContainer, LinuxSeccomp, PodSandbox,
-    RegisterPluginRequest, Request, Response, SecurityProfile, Status, SynchronizeRequest,
-    SynchronizeResponse,
+    CreateContainerResponse, Empty, Hook, Hooks, LinuxContainer, LinuxSeccomp, PodSandbox,
+    RegisterPluginRequest, Request, Response, SecurityProfile, StartContainerRequest,
+    StateChangeEvent, Status, SynchronizeRequest, SynchronizeResponse,
 };
 use strait_runtime::nri::wire::{self, Frame, REQUEST, RESPONSE, Reader, TO_PLUGIN, TO_RUNTIME};
 use strait_testkit::policies::all_but;
@@ -27,6 +31,7 @@ const PLUGIN: &str = "nri.pkg.api.v1alpha1.Plugin";
 struct Fake {
     folder: TempDir,
     plugin: Child,
+    listener: UnixListener,
     socket: UnixStream,
     reader: Reader,
     calls: u32,
@@ -43,23 +48,37 @@ impl Fake {
         fs::write(folder.path().join("policies/no-mkdir.yaml"), policy).unwrap();
         let listener = UnixListener::bind(folder.path().join("nri.sock")).unwrap();
         let plugin = plugin(folder.path().join("nri.sock"), &folder);
-        let (socket, _) = listener.accept().unwrap();
-        socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-        Fake { folder, plugin, socket, reader: Reader::default(), calls: 0 }
+        let socket = accept(&listener);
+        Fake { folder, plugin, listener, socket, reader: Reader::default(), calls: 0 }
     }
 
     /// One that has taken the plugin.
     fn registered() -> Fake {
         let mut fake = Fake::new();
-        let call = fake.reader.read(&mut fake.socket).unwrap();
+        fake.register("strait", "90");
+        fake
+    }
+
+    fn register(&mut self, name: &str, index: &str) {
+        let call = self.reader.read(&mut self.socket).unwrap();
         assert_eq!((call.connection, call.kind), (TO_RUNTIME, REQUEST));
         let request = Request::decode(call.payload.as_slice()).unwrap();
         assert_eq!(request.service, "nri.pkg.api.v1alpha1.Runtime");
         assert_eq!(request.method, "RegisterPlugin");
         let plugin = RegisterPluginRequest::decode(request.payload.as_slice()).unwrap();
-        assert_eq!((plugin.plugin_name.as_str(), plugin.plugin_idx.as_str()), ("strait", "90"));
-        fake.send(TO_RUNTIME, call.stream, RESPONSE, &Response::default());
-        fake
+        assert_eq!((plugin.plugin_name.as_str(), plugin.plugin_idx.as_str()), (name, index));
+        // The answer to another call is none to this one.
+        let refused = Status { code: 9, message: "no".to_owned() };
+        let refused = Response { status: Some(refused), payload: vec![] };
+        self.send(TO_RUNTIME, call.stream + 2, RESPONSE, &refused);
+        self.send(TO_RUNTIME, call.stream, RESPONSE, &Response::default());
+    }
+
+    /// The runtime is gone, and is there again.
+    fn come_back(&mut self) {
+        self.socket = accept(&self.listener);
+        self.reader = Reader::default();
+        self.register("strait", "90");
     }
 
     fn send(&mut self, connection: u32, stream: u32, kind: u8, message: &impl Message) {
@@ -111,13 +130,46 @@ impl Fake {
         self.call::<CreateContainerResponse>("CreateContainer", &request).map(|it| it.adjust)
     }
 
-    /// What the plugin ends with and has said.
-    fn ended(mut self) -> (Option<i32>, String) {
-        drop(self.socket);
+    /// What the plugin ends with and has said, when it does not go on.
+    fn ended(&mut self) -> (Option<i32>, String) {
+        self.socket.shutdown(Shutdown::Both).unwrap();
         let mut said = String::new();
         self.plugin.stderr.take().unwrap().read_to_string(&mut said).unwrap();
         (self.plugin.wait().unwrap().code(), said)
     }
+
+    /// What the plugin has said up to a line with this in it.
+    fn said(&mut self, part: &str) -> String {
+        let mut said = String::new();
+        let errors = self.plugin.stderr.as_mut().unwrap();
+        for line in BufReader::with_capacity(1, errors).lines() {
+            said += &(line.unwrap() + "\n");
+            if said.contains(part) {
+                return said;
+            }
+        }
+        panic!("{part}: {said}");
+    }
+
+    /// What the plugin has said when the runtime is gone.
+    fn gone(&mut self) -> String {
+        self.socket.shutdown(Shutdown::Both).unwrap();
+        self.said("until the runtime is back")
+    }
+}
+
+impl Drop for Fake {
+    fn drop(&mut self) {
+        // It waits for its runtime to come back.
+        let _ = self.plugin.kill();
+        let _ = self.plugin.wait();
+    }
+}
+
+fn accept(listener: &UnixListener) -> UnixStream {
+    let (socket, _) = listener.accept().unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    socket
 }
 
 fn plugin(socket: PathBuf, folder: &TempDir) -> Child {
@@ -167,9 +219,10 @@ fn a_runtime_that_takes_profiles_is_given_them() {
         runtime_version: "v2.2.0".to_owned(),
         request_timeout: 60_000,
         nri_version: "v0.12.0".to_owned(),
+        ..ConfigureRequest::default()
     };
     let ConfigureResponse { events } = fake.call("Configure", &configure).unwrap();
-    assert_eq!(events, 1 << 3, "CREATE_CONTAINER, the fourth event, and no other");
+    assert_eq!(events, 1 << 3 | 1 << 5, "CREATE_CONTAINER and START_CONTAINER, and no other");
     // What is there comes in parts.
     let asks = [("io.strait.policy", "no-mkdir")];
     let pods = SynchronizeRequest { pods: vec![pod(&asks)], containers: vec![], more: true };
@@ -215,12 +268,12 @@ fn a_runtime_that_takes_profiles_is_given_them() {
     let default = fake.create(&record, DEFAULT).unwrap().unwrap();
     assert_eq!(default.linux, None, "the engine's own stays");
 
-    let (status, said) = fake.ended();
-    assert_eq!(status, Some(3), "{said}");
-    for part in ["containerd v2.2.0 tells", "c runs already, and is to be confined by: no-mkdir"] {
+    let said = fake.gone();
+    let unknown =
+        "c runs already: whether it is confined by `no-mkdir`, as it is to be, cannot be told";
+    for part in ["containerd v2.2.0 tells", unknown, "has closed the connection"] {
         assert!(said.contains(part), "{part}: {said}");
     }
-    assert!(said.contains("has closed the connection"), "{said}");
 }
 
 #[test]
@@ -235,7 +288,6 @@ fn every_call_is_answered() {
         "StopPodSandbox",
         "RemovePodSandbox",
         "PostCreateContainer",
-        "StartContainer",
         "PostStartContainer",
         "UpdateContainer",
         "PostUpdateContainer",
@@ -258,8 +310,218 @@ fn every_call_is_answered() {
     assert!(error.message.starts_with("strait: there is no policy `none`"), "{error:?}");
     // An answer that nobody waits for harms nobody.
     fake.send(TO_RUNTIME, 77, RESPONSE, &Response::default());
+    // A call that is none is answered too: without its connection the next container has no plugin.
+    let frame = Frame { connection: TO_PLUGIN, stream: 99, kind: REQUEST, payload: vec![0xff; 3] };
+    wire::send(&mut fake.socket, &frame).unwrap();
+    let answer = fake.reader.read(&mut fake.socket).unwrap();
+    assert_eq!((answer.connection, answer.stream), (TO_PLUGIN, 99));
+    let answer = Response::decode(answer.payload.as_slice()).unwrap();
+    assert_eq!(answer.status.unwrap().code, 3);
     assert_eq!(fake.create(&[], DEFAULT), Ok(None));
-    assert_eq!(fake.ended().0, Some(3));
+    // What may be asked for a container is in the annotations of its pod.
+    let request = CreateContainerRequest { pod: None, container: Some(container(DEFAULT)) };
+    let error = fake.call::<CreateContainerResponse>("CreateContainer", &request).unwrap_err();
+    assert!(error.message.contains("which pod"), "{error:?}");
+    // A configuration that nobody reads would not do what it says.
+    let configure = ConfigureRequest { config: "policies: /x".to_owned(), ..Default::default() };
+    let error = fake.call::<ConfigureResponse>("Configure", &configure).unwrap_err();
+    assert!(error.code == 3 && error.message.contains("is not read"), "{error:?}");
+    fake.gone();
+}
+
+/// A container that was made while the plugin was away has not got what it is to have.
+#[test]
+fn what_was_made_without_the_plugin_is_not_started() {
+    let mut fake = Fake::registered();
+    let asks = [("io.strait.policy", "no-mkdir")];
+    let adjusted = fake.create(&asks, DEFAULT).unwrap().unwrap();
+    let made = |hooks| Container { hooks, state: 1, ..container(DEFAULT) };
+    let other = Hook { path: "/x".to_owned(), args: vec!["x".to_owned(), "oci-hook".to_owned()] };
+    let other = Hooks { create_runtime: vec![other] };
+    let (with, without) = (made(adjusted.hooks), [made(None), made(Some(other))]);
+    for event in [None, Some(6), Some(7)] {
+        let mut start = |asks: &[(&str, &str)], made: &Container| {
+            let (pod, container) = (Some(pod(asks)), Some(made.clone()));
+            match event {
+                // A call of its own since NRI 0.12.
+                None => fake.call("StartContainer", &StartContainerRequest { pod, container }),
+                Some(event) => {
+                    fake.call("StateChange", &StateChangeEvent { event, pod, container })
+                }
+            }
+        };
+        assert_eq!(start(&asks, &with), Ok(Empty {}), "{event:?}");
+        for without in &without {
+            assert_eq!(start(&[], without), Ok(Empty {}), "nothing is asked for");
+            if event == Some(7) {
+                assert_eq!(start(&asks, without), Ok(Empty {}), "it is another event");
+                continue;
+            }
+            let error = start(&asks, without).unwrap_err();
+            assert!(
+                error.message.contains("the policy `no-mkdir`: have it made again"),
+                "{error:?}"
+            );
+            let error = start(&[("io.strait.record", "x.json")], without).unwrap_err();
+            assert!(error.message.contains("a recorder: have it made again"), "{error:?}");
+            let error = start(&[("io.strait.policy", "../x")], without).unwrap_err();
+            assert!(error.message.contains("is no name of a policy"), "{error:?}");
+        }
+    }
+    let said = fake.gone();
+    assert!(said.contains("c is not started: this container was made while"), "{said}");
+}
+
+/// What runs already is looked at by what the kernel enforces on it.
+#[test]
+fn what_runs_already_and_is_not_confined_is_named() {
+    let mut fake = Fake::registered();
+    let mut sleep = Command::new("sleep").arg("1000").spawn().unwrap();
+    let asks = [("io.strait.policy", "no-mkdir")];
+    let of = |id: &str, pod: &str, state: i32, pid: u32| Container {
+        id: id.to_owned(),
+        pod_sandbox_id: pod.to_owned(),
+        state,
+        pid,
+        ..container(DEFAULT)
+    };
+    let containers = vec![
+        of("open", "p", 3, sleep.id()),
+        of("paused", "p", 2, sleep.id()),
+        of("made", "p", 1, 0),
+        of("over", "p", 4, sleep.id()),
+        // Of a pod that is gone, so that nothing is known of it.
+        of("lost", "q", 3, sleep.id()),
+        // One that ends meanwhile.
+        of("ended", "p", 3, 0x7fff_fffe),
+    ];
+    let there = SynchronizeRequest { pods: vec![pod(&asks)], containers, more: false };
+    assert_eq!(fake.call("Synchronize", &there), Ok(SynchronizeResponse { more: false }));
+    let said = fake.said("run already");
+    sleep.kill().unwrap();
+    sleep.wait().unwrap();
+    let open = |id| {
+        format!(
+            "{id} runs already and is not confined by `no-mkdir`, as it is to be: process {}",
+            sleep.id()
+        )
+    };
+    assert!(said.contains(&open("open")) && said.contains(&open("paused")), "{said}");
+    assert!(said.contains("(sleep): it is not confined at all"), "{said}");
+    assert!(
+        said.contains("lost runs already: whether it is to be confined cannot be told"),
+        "{said}"
+    );
+    assert!(
+        !said.contains("made ") && !said.contains("over ") && !said.contains("ended "),
+        "{said}"
+    );
+    assert!(said.contains("4 containers run already: 3 are to be confined, and 2 of"), "{said}");
+}
+
+#[test]
+fn what_there_is_may_not_be_endless() {
+    let mut fake = Fake::registered();
+    let args = vec!["x".repeat(4_000_000)];
+    let large = vec![Container { args, ..container(DEFAULT) }];
+    let part = SynchronizeRequest { pods: vec![], containers: large, more: true };
+    let refused =
+        (0..18).find_map(|_| fake.call::<SynchronizeResponse>("Synchronize", &part).err());
+    assert!(refused.unwrap().message.contains("more than 64 MiB"));
+    assert_eq!(fake.create(&[], DEFAULT), Ok(None), "it goes on");
+}
+
+/// A runtime passes over a plugin that waits for whoever reads what it says.
+#[test]
+fn who_does_not_read_what_is_said_holds_nothing_up() {
+    let mut fake = Fake::registered();
+    // More than fits a pipe.
+    for _ in 0..100 {
+        let container = Container { id: "x".repeat(2000), ..container(DEFAULT) };
+        let pod = Some(pod(&[("io.strait.policy", "none")]));
+        let request = CreateContainerRequest { pod, container: Some(container) };
+        let error = fake.call::<CreateContainerResponse>("CreateContainer", &request).unwrap_err();
+        assert!(error.message.contains("there is no policy"), "{error:?}");
+    }
+    assert_eq!(fake.gone().matches("is not made").count(), 100, "and nothing is lost");
+}
+
+#[test]
+fn a_runtime_that_comes_back_has_its_plugin_again() {
+    let mut fake = Fake::registered();
+    assert_eq!(fake.create(&[], DEFAULT), Ok(None));
+    fake.gone();
+    fake.come_back();
+    assert_eq!(fake.create(&[], DEFAULT), Ok(None));
+    // One that speaks otherwise breaks off, and has the plugin again when it does not.
+    fake.socket.write_all(b"HTTP/1.1 400 Bad Request\r\n").unwrap();
+    fake.said("not NRI");
+    fake.come_back();
+    assert_eq!(fake.create(&[], DEFAULT), Ok(None));
+    // Where nobody listens for a while, that is told once.
+    let socket = fake.folder.path().join("nri.sock");
+    fs::remove_file(&socket).unwrap();
+    fake.socket.shutdown(Shutdown::Both).unwrap();
+    fake.said("cannot connect to");
+    fake.listener = UnixListener::bind(&socket).unwrap();
+    fake.come_back();
+    let Ok(ConfigureResponse { .. }) = fake.call("Configure", &ConfigureRequest::default()) else {
+        panic!("it is the plugin again")
+    };
+    assert!(!fake.said("tells of its containers").contains("cannot connect"));
+}
+
+/// As a runtime starts those that it finds in its folder.
+#[test]
+fn a_plugin_that_the_runtime_starts_has_its_socket_from_there() {
+    let folder = TempDir::new().unwrap();
+    let program = folder.path().join("42-confine");
+    symlink(env!("CARGO_BIN_EXE_strait"), &program).unwrap();
+    let start = |number: &str| {
+        let (ours, its) = UnixStream::pair().unwrap();
+        ours.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        let plugin = Command::new("/bin/sh")
+            .args(["-c", "exec \"$0\" 3<&0 </dev/null"])
+            .arg(&program)
+            .env_clear()
+            .env("NRI_PLUGIN_NAME", "confine")
+            .env("NRI_PLUGIN_IDX", "42")
+            .env("NRI_PLUGIN_SOCKET", number)
+            .stdin(OwnedFd::from(its))
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        (plugin, ours)
+    };
+    let (plugin, socket) = start("3");
+    let listener = UnixListener::bind(folder.path().join("none")).unwrap();
+    let reader = Reader::default();
+    let mut fake = Fake { folder, plugin, listener, socket, reader, calls: 0 };
+    fake.register("confine", "42");
+    assert_eq!(fake.create(&[], DEFAULT), Ok(None));
+    // Its runtime starts it again, and nobody else knows of it.
+    let (status, said) = fake.ended();
+    assert!(status == Some(3) && said.contains("has closed the connection"), "{status:?} {said}");
+
+    let program = fake.folder.path().join("42-confine");
+    for wrong in ["x", "", "-1", "77"] {
+        let started = Command::new(&program).env("NRI_PLUGIN_SOCKET", wrong).output().unwrap();
+        let said = String::from_utf8_lossy(&started.stderr).into_owned();
+        assert_eq!(started.status.code(), Some(2), "{wrong}: {said}");
+        assert!(said.contains("NRI_PLUGIN_SOCKET"), "{wrong}: {said}");
+    }
+}
+
+#[test]
+fn policies_in_a_folder_that_is_not_there_are_not_passed_over() {
+    let folder = TempDir::new().unwrap();
+    let output = plugin(folder.path().join("none"), &folder).wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(
+        said.contains("there is no folder") && said.contains("no policy can be bound"),
+        "{said}"
+    );
 }
 
 /// A runtime that has waited for too long goes on without the plugin, so it does not come to that.
@@ -275,9 +537,36 @@ fn what_cannot_be_told_in_time_stops_the_container() {
     assert!(error.message.contains("within the 1000 ms"), "{error:?}");
     fs::remove_file(&bindings).unwrap();
     assert_eq!(fake.create(&[], DEFAULT), Ok(None), "the next one is not held up");
-    let (status, said) = fake.ended();
-    assert_eq!(status, Some(3), "{said}");
+    let said = fake.gone();
     assert!(said.contains("c is not made: what the container is to get"), "{said}");
+}
+
+/// Nobody waits any more for what hangs, so that is not begun again and again.
+#[test]
+fn a_folder_that_hangs_takes_no_more_and_more() {
+    let mut fake = Fake::registered();
+    let bindings = fake.folder.path().join("policies/bindings");
+    assert!(Command::new("mkfifo").arg(&bindings).status().unwrap().success());
+    let configure = ConfigureRequest { request_timeout: 100, ..ConfigureRequest::default() };
+    let _: ConfigureResponse = fake.call("Configure", &configure).unwrap();
+    // What runs already is looked at by nobody whom the runtime waits for.
+    let there =
+        SynchronizeRequest { pods: vec![pod(&[])], containers: vec![container(0)], more: false };
+    assert_eq!(fake.call("Synchronize", &there), Ok(SynchronizeResponse { more: false }));
+    for _ in 1..8 {
+        let error = fake.create(&[], DEFAULT).unwrap_err();
+        assert!(error.message.contains("within the 100 ms"), "{error:?}");
+    }
+    let error = fake.create(&[], DEFAULT).unwrap_err();
+    assert!(error.message.contains("8 containers from before are still looked at"), "{error:?}");
+    // All of them read it when somebody writes it, and come to an end.
+    drop(fs::OpenOptions::new().write(true).open(&bindings).unwrap());
+    fs::remove_file(&bindings).unwrap();
+    let mut again = || fake.create(&[], DEFAULT);
+    assert!((0..600).any(|_| {
+        std::thread::sleep(Duration::from_millis(50));
+        again() == Ok(None)
+    }));
 }
 
 #[test]
@@ -315,6 +604,7 @@ fn a_runtime_that_speaks_otherwise_is_named() {
         assert!(said.contains("nothing"), "{said}");
     }
     let folder = TempDir::new().unwrap();
+    fs::create_dir(folder.path().join("policies")).unwrap();
     let output = plugin(folder.path().join("none"), &folder).wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(3), "{said}");

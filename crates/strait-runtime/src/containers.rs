@@ -142,6 +142,19 @@ impl fmt::Display for Unreachable {
     }
 }
 
+/// The processes of each of the containers with these first processes; none of one that has ended. All are
+/// told from one look at the machine.
+///
+/// # Errors
+/// If processes cannot be listed.
+pub fn processes_of(first: &[Pid]) -> std::io::Result<Vec<Vec<Member>>> {
+    // One that has ended is none that was started then.
+    let started = |pid: Pid| Task::read(pid, pid).map_or(u64::MAX, |task| task.started);
+    let members = Members::of(first.iter().map(|&pid| (pid, started(pid))));
+    let snapshot = Snapshot::take()?;
+    Ok(members.iter().map(|members| members.among(&snapshot)).collect())
+}
+
 /// Asks every engine for its containers, all at the same time: one that takes long delays none.
 pub fn find(sources: &Sources) -> Found {
     let answers: Vec<(&Source, Result<Vec<Reported>, String>)> = thread::scope(|scope| {

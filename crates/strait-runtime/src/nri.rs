@@ -2,34 +2,34 @@
 //! and let it be changed (<https://github.com/containerd/nri>).
 //!
 //! One socket, one loop: the plugin registers, and then answers what the runtime asks, one thing after
-//! the other, as the runtime waits for each. What a container gets is [`admission`]'s; the bytes are
-//! [`wire`]'s.
+//! the other, as the runtime waits for each. When the runtime goes, the plugin waits for it to come back.
+//! What a container gets is [`admission`]'s; what is answered is `session`'s, and the bytes are [`wire`]'s.
 
 pub mod admission;
 pub mod message;
+mod session;
+mod standing;
 pub mod wire;
 
-use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::fmt;
 use std::io;
 use std::mem;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use prost::Message;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 
 use admission::Admission;
-use message::{
-    ConfigureRequest, ConfigureResponse, Container, ContainerAdjustment, CreateContainerRequest,
-    CreateContainerResponse, Empty, PodSandbox, RegisterPluginRequest, Request, Response, Status,
-    SynchronizeRequest, SynchronizeResponse,
-};
+use message::{RegisterPluginRequest, Request, Response};
+use session::{Session, chain, shortened};
 use wire::{Frame, REQUEST, RESPONSE, Reader, TO_PLUGIN, TO_RUNTIME, WireError};
 
 /// Where runtimes listen for plugins, unless told otherwise.
@@ -39,36 +39,11 @@ pub const NAME: &str = "strait";
 /// How long a runtime may take to register the plugin, and to send the rest of a message.
 pub const PATIENCE: Duration = Duration::from_secs(5);
 
-const PLUGIN: &str = "nri.pkg.api.v1alpha1.Plugin";
 const RUNTIME: &str = "nri.pkg.api.v1alpha1.Runtime";
-/// The bit of the event CREATE_CONTAINER, which is the fourth: all that the plugin is to be told.
-const EVENTS: i32 = 1 << 3;
-/// What a runtime waits for an answer unless it says otherwise. One that has waited for longer goes on
-/// without the plugin, and the container would be made as it is.
-const ITS_PATIENCE: Duration = Duration::from_secs(2);
-/// Calls that are answered and nothing else. Up to NRI 0.10 these are `StateChange`.
-const NOTED: &[&str] = &[
-    "Shutdown",
-    "StateChange",
-    "RunPodSandbox",
-    "UpdatePodSandbox",
-    "PostUpdatePodSandbox",
-    "StopPodSandbox",
-    "RemovePodSandbox",
-    "PostCreateContainer",
-    "StartContainer",
-    "PostStartContainer",
-    "UpdateContainer",
-    "PostUpdateContainer",
-    "StopContainer",
-    "RemoveContainer",
-    "ValidateContainerAdjustment",
-];
-
-// Codes of gRPC.
-const INVALID_ARGUMENT: i32 = 3;
-const FAILED_PRECONDITION: i32 = 9;
-const UNIMPLEMENTED: i32 = 12;
+/// The number of the plugin's one call.
+const REGISTERING: u32 = 1;
+/// How long the plugin waits before it connects again: at first, and at most.
+const BACK_OFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
 /// When the plugin is called, among others: two digits, the lowest first.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -141,13 +116,42 @@ pub enum Event {
         /// Its version.
         version: String,
     },
-    /// A container that is to be confined was made before the plugin was there. Whether it is has to be
-    /// verified.
-    Missed {
+    /// The runtime is gone, or does not want the plugin. It is tried again.
+    Lost {
+        /// Why.
+        why: String,
+    },
+    /// What ran before the plugin was there has been looked at.
+    Looked {
+        /// So many containers.
+        running: usize,
+        /// So many of them are to be confined.
+        bound: usize,
+        /// So many of those are not confined as they are to be.
+        unconfined: usize,
+    },
+    /// What ran before the plugin was there cannot be looked at.
+    NotLooked {
+        /// Why.
+        why: String,
+    },
+    /// A container that ran before the plugin was there is not confined as it is to be.
+    Unconfined {
         /// The container.
         container: String,
-        /// The policy, or why that cannot be told.
+        /// The policy that it is to be confined by.
         policy: String,
+        /// What is otherwise.
+        why: String,
+    },
+    /// Whether a container is confined as it is to be that ran before the plugin was there, cannot be told.
+    Unknown {
+        /// The container.
+        container: String,
+        /// The policy that it is to be confined by, if that can be told.
+        policy: Option<String>,
+        /// Why.
+        why: String,
     },
     /// A container is made otherwise than the runtime would have made it.
     Adjusted {
@@ -161,11 +165,78 @@ pub enum Event {
         /// Why.
         reason: String,
     },
+    /// A container that was made without the plugin is not started.
+    NotStarted {
+        /// The container.
+        container: String,
+        /// Why.
+        reason: String,
+    },
 }
 
-/// A plugin that is connected to its runtime and registered.
+/// Who watches. It must not hold up who tells: the runtime waits meanwhile.
+pub type Tell = Arc<dyn Fn(Event) + Send + Sync>;
+
+/// Is the plugin of the runtime that listens there, for good: where that goes, or breaks off, it is
+/// connected to again, as soon as somebody listens there. What `admission` says containers get; what is
+/// learnt and done is told to `tell`.
+///
+/// # Errors
+/// If the plugin cannot be registered at first.
+pub fn serve_at(
+    path: &Path,
+    index: &Index,
+    admission: &Arc<Admission>,
+    tell: &Tell,
+) -> Result<Infallible, NriError> {
+    let mut session = Session::new(admission, tell);
+    let mut plugin = Connection::at(path).and_then(|plugin| plugin.register(NAME, index))?;
+    let mut last = String::new();
+    let mut wait = BACK_OFF.0;
+    loop {
+        let since = Instant::now();
+        let mut lost = plugin.serve(&mut session);
+        // Who takes the plugin and breaks off at once is not asked at once again.
+        if since.elapsed() > BACK_OFF.1 {
+            (wait, last) = (BACK_OFF.0, String::new());
+        }
+        plugin = loop {
+            let why = shortened(&chain(&lost));
+            // The same is told once.
+            if why != last {
+                tell(Event::Lost { why: why.clone() });
+                last = why;
+            }
+            thread::sleep(wait);
+            wait = (wait * 2).min(BACK_OFF.1);
+            match Connection::at(path).and_then(|plugin| plugin.register(NAME, index)) {
+                Ok(plugin) => break plugin,
+                Err(error) => lost = error,
+            }
+        };
+    }
+}
+
+/// Is the plugin of the runtime that has started this process, by this socket. What `admission` says
+/// containers get; what is learnt and done is told to `tell`.
+///
+/// # Errors
+/// Always in the end: when the runtime goes, or speaks otherwise. It starts the plugin again when it is
+/// started again.
+pub fn serve_on(
+    socket: OwnedFd,
+    name: &str,
+    index: &Index,
+    admission: &Arc<Admission>,
+    tell: &Tell,
+) -> Result<Infallible, NriError> {
+    let plugin = Connection::given(socket)?.register(name, index)?;
+    Err(plugin.serve(&mut Session::new(admission, tell)))
+}
+
+/// A connection to a runtime.
 #[derive(Debug)]
-pub struct Plugin {
+struct Connection {
     path: PathBuf,
     socket: UnixStream,
     reader: Reader,
@@ -173,22 +244,30 @@ pub struct Plugin {
     waiting: Vec<Frame>,
 }
 
-impl Plugin {
-    /// Connects to the runtime that listens there, and registers.
-    ///
-    /// # Errors
-    /// If that cannot be, or takes the runtime too long.
-    pub fn register(path: &Path, index: &Index) -> Result<Plugin, NriError> {
-        let socket =
-            open(path).map_err(|source| NriError::Connect { path: path.to_owned(), source })?;
-        let mut plugin = Plugin {
-            path: path.to_owned(),
-            socket,
-            reader: Reader::default(),
-            waiting: Vec::new(),
-        };
+impl Connection {
+    fn at(path: &Path) -> Result<Connection, NriError> {
+        let opened = open(path);
+        let opened = opened.map_err(|source| NriError::Connect { path: path.to_owned(), source });
+        Ok(Connection::new(path, opened?))
+    }
+
+    fn given(socket: OwnedFd) -> Result<Connection, NriError> {
+        let path = PathBuf::from("the socket that the runtime gives its plugins");
+        match set_patience(&socket) {
+            Ok(()) => Ok(Connection::new(&path, UnixStream::from(socket))),
+            Err(errno) => Err(NriError::Connect { path, source: errno.into() }),
+        }
+    }
+
+    fn new(path: &Path, socket: UnixStream) -> Connection {
+        let path = path.to_owned();
+        Connection { path, socket, reader: Reader::default(), waiting: Vec::new() }
+    }
+
+    /// Registers the plugin by this name.
+    fn register(mut self, name: &str, index: &Index) -> Result<Connection, NriError> {
         let request =
-            RegisterPluginRequest { plugin_name: NAME.to_owned(), plugin_idx: index.to_string() };
+            RegisterPluginRequest { plugin_name: name.to_owned(), plugin_idx: index.to_string() };
         let request = Request {
             service: RUNTIME.to_owned(),
             method: "RegisterPlugin".to_owned(),
@@ -196,75 +275,57 @@ impl Plugin {
             timeout_nano: i64::try_from(PATIENCE.as_nanos()).unwrap_or(0),
         };
         let payload = request.encode_to_vec();
-        plugin.send(&Frame { connection: TO_RUNTIME, stream: 1, kind: REQUEST, payload })?;
+        let frame = Frame { connection: TO_RUNTIME, stream: REGISTERING, kind: REQUEST, payload };
+        self.send(&frame)?;
         loop {
-            let frame = plugin.read()?;
-            if frame.connection == TO_RUNTIME {
+            let frame = self.read()?;
+            if (frame.connection, frame.stream, frame.kind) == (TO_RUNTIME, REGISTERING, RESPONSE) {
                 let response = Response::decode(frame.payload.as_slice());
-                let response = response.map_err(|error| plugin.protocol(&error))?;
+                let response = response.map_err(|error| self.protocol(&error))?;
                 let status = response.status.unwrap_or_default();
                 if status.code != 0 {
                     let message = shortened(&status.message);
-                    return Err(NriError::Refused { path: plugin.path, message });
+                    return Err(NriError::Refused { path: self.path, message });
                 }
-                return Ok(plugin);
+                return Ok(self);
             }
             // It may configure the plugin before it says that it has it.
-            if plugin.waiting.len() >= 16 {
-                return Err(plugin.protocol(&"it goes on without having taken the plugin"));
+            if self.waiting.len() >= 16 {
+                return Err(self.protocol(&"it goes on without having taken the plugin"));
             }
-            plugin.waiting.push(frame);
+            self.waiting.push(frame);
         }
     }
 
-    /// Answers the runtime for as long as it is there. Containers that it makes get what `admission`
-    /// says; what is learnt and done is told to `tell`.
-    ///
-    /// # Errors
-    /// Always in the end: when the runtime has gone, or speaks otherwise. Containers are made without the
-    /// plugin from then on, by a runtime that is there.
-    pub fn serve(
-        mut self,
-        admission: &Arc<Admission>,
-        mut tell: impl FnMut(Event),
-    ) -> Result<std::convert::Infallible, NriError> {
-        let mut session = Session {
-            admission,
-            patience: ITS_PATIENCE,
-            pods: BTreeMap::new(),
-            containers: Vec::new(),
-            tell: &mut tell,
-        };
+    /// Answers the runtime for as long as it is there, and returns why it is not any more.
+    fn serve(mut self, session: &mut Session) -> NriError {
+        session.begin();
         let mut waiting = mem::take(&mut self.waiting).into_iter();
         loop {
-            let frame = match waiting.next() {
-                Some(frame) => frame,
-                None => match self.read() {
-                    // Between messages nothing has to come.
-                    Err(NriError::Wire { source: WireError::Silent, .. })
-                        if !self.reader.is_amid() =>
-                    {
-                        continue;
-                    }
-                    frame => frame?,
-                },
+            let frame = match waiting.next().map_or_else(|| self.read(), Ok) {
+                Ok(frame) => frame,
+                // Between messages nothing has to come.
+                Err(NriError::Wire { source: WireError::Silent, .. }) if !self.reader.is_amid() => {
+                    continue;
+                }
+                Err(error) => return error,
             };
             if (frame.connection, frame.kind) != (TO_PLUGIN, REQUEST) {
                 continue;
             }
-            let request = Request::decode(frame.payload.as_slice());
-            let request = request.map_err(|error| self.protocol(&error))?;
-            let response = match session.answer(&request) {
+            let response = match session.answer(&frame.payload) {
                 Ok(payload) => Response { status: None, payload },
                 Err(status) => Response { status: Some(status), payload: Vec::new() },
             };
-            let answer = |response: &Response| Frame {
+            let answer = Frame {
                 connection: TO_PLUGIN,
                 stream: frame.stream,
                 kind: RESPONSE,
                 payload: response.encode_to_vec(),
             };
-            self.send(&answer(&response))?;
+            if let Err(error) = self.send(&answer) {
+                return error;
+            }
         }
     }
 
@@ -284,123 +345,10 @@ impl Plugin {
     }
 }
 
-/// What is known of the runtime.
-struct Session<'a> {
-    admission: &'a Arc<Admission>,
-    patience: Duration,
-    /// The pods and containers that were there, until all are told.
-    pods: BTreeMap<String, PodSandbox>,
-    containers: Vec<Container>,
-    tell: &'a mut dyn FnMut(Event),
-}
-
-impl Session<'_> {
-    fn answer(&mut self, request: &Request) -> Result<Vec<u8>, Status> {
-        if request.service != PLUGIN {
-            let service = shortened(&request.service);
-            return Err(status(UNIMPLEMENTED, format!("strait: there is no service `{service}`")));
-        }
-        match request.method.as_str() {
-            "Configure" => {
-                let configure: ConfigureRequest = decode(request)?;
-                if let Ok(timeout @ 1..) = u64::try_from(configure.request_timeout) {
-                    self.patience = Duration::from_millis(timeout);
-                }
-                (self.tell)(Event::Registered {
-                    name: shortened(&configure.runtime_name),
-                    version: shortened(&configure.runtime_version),
-                });
-                Ok(ConfigureResponse { events: EVENTS }.encode_to_vec())
-            }
-            "Synchronize" => {
-                let there: SynchronizeRequest = decode(request)?;
-                self.pods.extend(there.pods.into_iter().map(|pod| (pod.id.clone(), pod)));
-                self.containers.extend(there.containers);
-                if !there.more {
-                    self.look_at_missed();
-                }
-                Ok(SynchronizeResponse { more: there.more }.encode_to_vec())
-            }
-            "CreateContainer" => self.create(request),
-            noted if NOTED.contains(&noted) => Ok(Empty {}.encode_to_vec()),
-            other => {
-                let other = shortened(other);
-                Err(status(UNIMPLEMENTED, format!("strait: there is no method `{other}`")))
-            }
-        }
-    }
-
-    fn create(&mut self, request: &Request) -> Result<Vec<u8>, Status> {
-        let create: CreateContainerRequest = decode(request)?;
-        let container = shortened(create.container.as_ref().map_or("", |container| &container.id));
-        let adjusted = self.adjusted(create, request.timeout_nano);
-        match adjusted {
-            Ok(adjust) => {
-                if adjust.is_some() {
-                    (self.tell)(Event::Adjusted { container });
-                }
-                Ok(CreateContainerResponse { adjust }.encode_to_vec())
-            }
-            Err(reason) => {
-                let reason = shortened(&reason);
-                let said = status(FAILED_PRECONDITION, format!("strait: {reason}"));
-                (self.tell)(Event::Stopped { container, reason });
-                Err(said)
-            }
-        }
-    }
-
-    /// What the container gets, while the runtime waits. Who says nothing is passed over, so in the end
-    /// an error is said.
-    fn adjusted(
-        &self,
-        create: CreateContainerRequest,
-        timeout_nano: i64,
-    ) -> Result<Option<ContainerAdjustment>, String> {
-        let told = u64::try_from(timeout_nano).ok().filter(|&nanos| nanos > 0);
-        let patience =
-            told.map_or(self.patience, |nanos| Duration::from_nanos(nanos).min(self.patience));
-        let (sender, receiver) = mpsc::channel();
-        let admission = Arc::clone(self.admission);
-        thread::spawn(move || {
-            let adjusted = admission.adjust(create.pod.as_ref(), create.container.as_ref());
-            // Nobody waits any more where it has taken too long.
-            let _ = sender.send(adjusted.map_err(|error| chain(&error)));
-        });
-        // The answer has to be written too.
-        receiver.recv_timeout(patience * 3 / 4).unwrap_or_else(|_| {
-            Err(format!(
-                "what the container is to get could not be told within the {} ms that the runtime \
-                 waits",
-                patience.as_millis()
-            ))
-        })
-    }
-
-    fn look_at_missed(&mut self) {
-        const RUNNING: i32 = 3;
-        let pods = mem::take(&mut self.pods);
-        for container in mem::take(&mut self.containers) {
-            if container.state != RUNNING {
-                continue;
-            }
-            let pod = pods.get(&container.pod_sandbox_id);
-            let policy = match self.admission.policy(pod, &container) {
-                Ok(None) => continue,
-                Ok(Some(policy)) => policy.to_string(),
-                Err(error) => chain(&error),
-            };
-            let (container, policy) = (shortened(&container.id), shortened(&policy));
-            (self.tell)(Event::Missed { container, policy });
-        }
-    }
-}
-
 fn open(path: &Path) -> io::Result<UnixStream> {
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     // Connecting waits too, where the runtime accepts nobody: for as long as sending may.
-    set_socket_timeout(&socket, Timeout::Send, Some(PATIENCE))?;
-    set_socket_timeout(&socket, Timeout::Recv, Some(PATIENCE))?;
+    set_patience(&socket)?;
     match connect(&socket, &SocketAddrUnix::new(path)?) {
         Err(rustix::io::Errno::AGAIN) => Err(io::Error::new(
             io::ErrorKind::TimedOut,
@@ -411,30 +359,7 @@ fn open(path: &Path) -> io::Result<UnixStream> {
     }
 }
 
-fn decode<M: Message + Default>(request: &Request) -> Result<M, Status> {
-    M::decode(request.payload.as_slice()).map_err(|error| {
-        let text = format!("strait: {} is not understood: {error}", request.method);
-        status(INVALID_ARGUMENT, text)
-    })
-}
-
-fn status(code: i32, message: String) -> Status {
-    Status { code, message }
-}
-
-/// An error with its causes.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
-}
-
-/// As much of a text as is worth telling.
-fn shortened(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(2000).collect()
+fn set_patience(socket: &OwnedFd) -> rustix::io::Result<()> {
+    set_socket_timeout(socket, Timeout::Send, Some(PATIENCE))?;
+    set_socket_timeout(socket, Timeout::Recv, Some(PATIENCE))
 }

@@ -69,15 +69,7 @@ impl Cri {
             .replace("IMAGE", IMAGE)
             .replace("RUNTIME", runtime);
         fs::write(path("config.toml"), config).map_err(|error| error.to_string())?;
-        let log = fs::File::create(path("log")).map_err(|error| error.to_string())?;
-        let errors = log.try_clone().map_err(|error| error.to_string())?;
-        let found = std::env::var("PATH").unwrap_or_default();
-        let mut daemon = Command::new(programs.join("containerd"));
-        daemon.args(["--config", &path("config.toml")]);
-        // It finds its shim, which is as new as itself, by this.
-        daemon.env("PATH", format!("{}:{found}", programs.display()));
-        daemon.stdin(Stdio::null()).stdout(log).stderr(errors);
-        let daemon = daemon.spawn().map_err(|error| error.to_string())?;
+        let daemon = daemon(folder.path(), &programs)?;
         let cri = Cri { folder, programs, daemon, calls: AtomicU32::new(0) };
         cri.wait()?;
         cri.import()?;
@@ -100,6 +92,33 @@ impl Cri {
     /// The socket on which it listens for plugins of NRI.
     pub fn nri(&self) -> PathBuf {
         self.folder().join("nri.sock")
+    }
+
+    /// The folder of the plugins of NRI that it starts itself.
+    pub fn plugins(&self) -> PathBuf {
+        self.folder().join("plugins")
+    }
+
+    /// Ends its daemon; containers go on.
+    pub fn stop(&mut self) {
+        let _ = Command::new("kill").arg(self.daemon.id().to_string()).status();
+        for _ in 0..200 {
+            if !matches!(self.daemon.try_wait(), Ok(None)) {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let _ = self.daemon.kill();
+        let _ = self.daemon.wait();
+    }
+
+    /// Starts its daemon again.
+    ///
+    /// # Errors
+    /// If that fails.
+    pub fn restart(&mut self) -> Result<(), String> {
+        self.daemon = daemon(self.folder.path(), &self.programs)?;
+        self.wait()
     }
 
     /// Its release, such as `2.1.9`.
@@ -192,8 +211,16 @@ impl Cri {
         command: &[&str],
     ) -> Result<String, String> {
         let id = self.create(pod, name, default, command)?;
-        self.call::<_, Empty>("StartContainer", &Id { id: id.clone() })?;
+        self.begin(&id)?;
         Ok(id)
+    }
+
+    /// Starts a container that was made.
+    ///
+    /// # Errors
+    /// What it said if that failed.
+    pub fn begin(&self, container: &str) -> Result<(), String> {
+        self.call::<_, Empty>("StartContainer", &Id { id: container.to_owned() }).map(drop)
     }
 
     /// Runs a command in a container, waits for it, and returns its status.
@@ -306,15 +333,7 @@ impl Drop for Cri {
             let _ = self.call::<_, Empty>("StopPodSandbox", &pod);
             let _ = self.call::<_, Empty>("RemovePodSandbox", &pod);
         }
-        let _ = Command::new("kill").arg(self.daemon.id().to_string()).status();
-        for _ in 0..200 {
-            if !matches!(self.daemon.try_wait(), Ok(None)) {
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        let _ = self.daemon.kill();
-        let _ = self.daemon.wait();
+        self.stop();
         let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
         let points = mounts.lines().filter_map(|line| line.split(' ').nth(1));
         let ours = points.filter(|point| Path::new(point).starts_with(self.folder.path()));
@@ -333,7 +352,7 @@ state = "FOLDER/state"
 [plugins.'io.containerd.nri.v1.nri']
   disable = false
   socket_path = "FOLDER/nri.sock"
-  plugin_path = "FOLDER/none"
+  plugin_path = "FOLDER/plugins"
   plugin_config_path = "FOLDER/none"
 [plugins.'io.containerd.cri.v1.images'.pinned_images]
   sandbox = "IMAGE"
@@ -352,6 +371,20 @@ state = "FOLDER/state"
       BinaryName = "RUNTIME"
       Root = "FOLDER/runc"
 "#;
+
+/// Starts it by the configuration in this folder.
+fn daemon(folder: &Path, programs: &Path) -> Result<Child, String> {
+    let failed = |error: std::io::Error| error.to_string();
+    let log = fs::OpenOptions::new().create(true).append(true).open(folder.join("log"));
+    let log = log.map_err(failed)?;
+    let found = std::env::var("PATH").unwrap_or_default();
+    let mut daemon = Command::new(programs.join("containerd"));
+    daemon.arg("--config").arg(folder.join("config.toml"));
+    // It finds its shim, which is as new as itself, by this.
+    daemon.env("PATH", format!("{}:{found}", programs.display()));
+    daemon.stdin(Stdio::null()).stderr(log.try_clone().map_err(failed)?).stdout(log);
+    daemon.spawn().map_err(failed)
+}
 
 /// The folder with the programs of containerd 2, which is fetched if it is not there yet.
 fn containerd() -> Result<PathBuf, String> {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueHint};
 use rustix::process::Pid;
 use strait_policy::format::Runtime;
-use strait_runtime::nri::{Index, SOCKET};
+use strait_runtime::nri::Index;
 use strait_runtime::oci::bind::POLICIES;
 use strait_runtime::oci::recordings::RECORDINGS;
 
@@ -55,9 +55,10 @@ pub struct OciHook {
 /// `strait nri`.
 #[derive(Debug, Args)]
 pub struct Nri {
-    /// The socket that the runtime listens on for plugins
-    #[arg(long, value_name = "FILE", default_value = SOCKET, value_hint = ValueHint::FilePath)]
-    pub socket: PathBuf,
+    /// The socket that the runtime listens on for plugins [default: /var/run/nri/nri.sock, or the one that a
+    /// runtime gives a plugin that it starts itself]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub socket: Option<PathBuf>,
     /// When the plugin is called, among others: two digits, the lowest first
     #[arg(long, value_name = "NN", default_value = "90")]
     pub index: Index,

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Command, Stdio};
 
 use strait_testkit::cri::{Cri, IMAGE};
@@ -111,7 +112,7 @@ fn pods_are_recorded_by_the_plugin() {
 fn what_the_runtime_passes_over_stops_the_container() {
     let setup = Setup::new();
     let Some(cri) = Cri::start("pods are bound", &setup.program("runc")) else { return };
-    let plugin = Plugin::start(&setup, &cri);
+    let _plugin = Plugin::start(&setup, &cri);
 
     // runc is told of no profile, or of containerd's own, whatever the plugin says.
     let pod = cri.pod("dropped", &[("io.strait.policy", "no-mkdir")], "").unwrap();
@@ -147,15 +148,96 @@ fn what_the_runtime_passes_over_stops_the_container() {
     let error = cri.run(&pod, "app", true, &SLEEP).unwrap_err();
     assert!(error.contains("confined by `no-mkdir`"), "{error}");
     fs::remove_file(&bindings).unwrap();
+}
 
-    // A plugin that is killed takes nothing with it, and its next one is told of what it has missed.
-    drop(plugin);
-    assert!(is_confined(&cri, &bound));
-    assert_ne!(cri.exec(&bound, &MKDIR), Ok(0));
-    assert_eq!(cri.exec(&bound, &["/bin/true"]), Ok(0));
+/// What is made while the plugin is away is named when it comes back, or is not started.
+#[test]
+fn what_the_plugin_has_missed_is_named() {
+    let setup = Setup::new();
+    let Some(mut cri) = Cri::start("a plugin is away", &setup.program("runc")) else { return };
     let plugin = Plugin::start(&setup, &cri);
-    let missed = format!("{bound} runs already, and is to be confined by: no-mkdir");
-    assert!(plugin.said().contains(&missed), "{}", plugin.said());
+    let asks = [("io.strait.policy", "no-mkdir")];
+    let pod = cri.pod("bound", &asks, "strait").unwrap();
+    let bound = cri.run(&pod, "app", true, &SLEEP).unwrap();
+    let works = |cri: &Cri| {
+        assert!(is_confined(cri, &bound));
+        assert_ne!(cri.exec(&bound, &MKDIR), Ok(0));
+        assert_eq!(cri.exec(&bound, &["/bin/true"]), Ok(0));
+    };
+    works(&cri);
+    // It takes nothing with it.
+    drop(plugin);
+    works(&cri);
+    let other = cri.pod("missed", &asks, "").unwrap();
+    let default = cri.run(&other, "default", true, &SLEEP).unwrap();
+    let open = cri.run(&other, "open", false, &SLEEP).unwrap();
+    let made = cri.create(&other, "made", true, &SLEEP).unwrap();
+
+    let plugin = Plugin::start(&setup, &cri);
+    let are_named = |said: &str| {
+        let lines: Vec<&str> = said.lines().filter(|line| line.contains("runs already")).collect();
+        let [one, two] = lines[..] else { panic!("{said}") };
+        for (id, part) in [
+            (&default, "): mkdir gets allow and not errno(30)"),
+            (&open, "(sleep): it is not confined at all"),
+        ] {
+            let is_it = |line: &&str| {
+                line.contains(&format!("{id} runs already and is not confined by `no-mkdir`"))
+                    && line.contains(part)
+            };
+            assert!([one, two].iter().any(is_it), "{part}: {said}");
+        }
+    };
+    wait("it has looked", || plugin.said().contains("3 are to be confined, and 2 of these"));
+    are_named(&plugin.said());
+    let error = cri.begin(&made).unwrap_err();
+    assert!(error.contains("was made while `strait nri` was not there"), "{error}");
+
+    // An engine that is started again has its plugin again, and it looks again.
+    cri.stop();
+    wait("the plugin notices", || plugin.said().contains("until the runtime is back"));
+    let before = plugin.said().len();
+    let synchronized = cri.log().matches("connected and synchronized").count();
+    cri.restart().unwrap();
+    let since = || plugin.said().split_off(before);
+    wait("it has looked", || since().contains("3 are to be confined, and 2 of these"));
+    are_named(&since());
+    works(&cri);
+    let times = || cri.log().matches("connected and synchronized").count();
+    wait("containers are told of", || times() > synchronized);
+    let error = cri.run(&other, "again", true, &SLEEP).unwrap_err();
+    assert!(error.contains("another profile, which decides otherwise on"), "{error}");
+    let again = cri.run(&pod, "again", true, &SLEEP).unwrap();
+    assert_ne!(cri.exec(&again, &MKDIR), Ok(0));
+}
+
+/// containerd starts what is in its folder of plugins, and gives it the socket.
+#[test]
+fn an_engine_starts_its_plugin_itself() {
+    let setup = Setup::new();
+    let Some(mut cri) = Cri::start("a plugin is started", &setup.program("runc")) else { return };
+    let path = |name: &str| setup.path(name).display().to_string();
+    let script = format!(
+        "#!/bin/sh\nexec {STRAIT} nri --policies {} --recordings {} 2>>{}\n",
+        path("policies"),
+        path("recordings"),
+        path("said"),
+    );
+    fs::create_dir(cri.plugins()).unwrap();
+    let program = cri.plugins().join("42-confine");
+    fs::write(&program, script).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    for times in 1..3 {
+        // It ends with its engine, and begins with it.
+        cri.stop();
+        cri.restart().unwrap();
+        let said = || fs::read_to_string(setup.path("said")).unwrap_or_default();
+        wait("it is the plugin", || said().matches("tells of its containers").count() == times);
+        let pod = cri.pod("bound", &[("io.strait.policy", "no-mkdir")], "").unwrap();
+        let error = cri.run(&pod, "app", false, &SLEEP).unwrap_err();
+        assert!(error.contains("confined by `no-mkdir`"), "{error}: {}", cri.log());
+        cri.remove(&pod);
+    }
 }
 
 fn is_confined(cri: &Cri, container: &str) -> bool {

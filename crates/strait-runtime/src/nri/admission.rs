@@ -10,17 +10,21 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use strait_abi::KernelVersion;
-use strait_policy::format::Runtime;
+use strait_policy::format::{Runtime, Target};
 
 use super::message::{
     Container, ContainerAdjustment, Hook, Hooks, LinuxContainerAdjustment, LinuxSeccomp,
     LinuxSeccompArg, LinuxSyscall, OptionalUInt32, PodSandbox,
 };
-use crate::oci::bind::{BindError, Choice, Policies, PolicyName};
+use crate::inspect::capability_names;
+use crate::oci::bind::{BindError, Bound, Choice, Policies};
 use crate::oci::hook::{self, HookError};
 use crate::oci::image::Image;
 use crate::oci::spec::{Spec, SpecError};
 use crate::oci::{MODE, POLICY, RECORD};
+
+/// The argument by which the hook looks into what the runtime was given.
+pub const CONFIRM: &str = "--confirm";
 
 /// What the administrator has for containers.
 #[derive(Clone, Debug)]
@@ -46,6 +50,15 @@ pub enum AdmissionError {
     /// There is none in what the runtime says.
     #[error("the runtime does not say which container it is")]
     NoContainer,
+    /// There is no pod, which may have annotations.
+    #[error("the runtime does not say which pod the container is of")]
+    NoPod,
+    /// It was made while nobody told the runtime what it is to have.
+    #[error(
+        "this container was made while `strait nri` was not there, and so without what it is to have: \
+         {0}: have it made again"
+    )]
+    MadeWithout(String),
     /// What the runtime says of it cannot be used.
     #[error(transparent)]
     Spec(#[from] SpecError),
@@ -71,8 +84,8 @@ impl Admission {
         container: Option<&Container>,
     ) -> Result<Option<ContainerAdjustment>, AdmissionError> {
         let container = container.ok_or(AdmissionError::NoContainer)?;
-        let mut asked = asked(pod, container);
-        let mut spec = spec(container, &asked)?;
+        let mut asked = asked(pod.ok_or(AdmissionError::NoPod)?, container);
+        let mut spec = spec(container, &asked, 0)?;
         let choice = self.choose(&spec, container)?;
         if choice.record && !asked.contains_key(RECORD) {
             let file = format!("{}.json", container.id);
@@ -107,17 +120,51 @@ impl Admission {
         }))
     }
 
-    /// The policy that a container is to be confined by.
+    /// Whether a container may be started that was made: it has got what it is to have, or is to have
+    /// nothing.
+    ///
+    /// # Errors
+    /// If it must not be.
+    pub fn may_start(
+        &self,
+        pod: Option<&PodSandbox>,
+        container: Option<&Container>,
+    ) -> Result<(), AdmissionError> {
+        let container = container.ok_or(AdmissionError::NoContainer)?;
+        let hooks = container.hooks.iter().flat_map(|hooks| &hooks.create_runtime);
+        // Nobody's pod has hooks of its own, so it is by ours that it was looked at.
+        let is_ours = |hook: &Hook| {
+            let has = |word: &str| hook.args.iter().any(|one| one == word);
+            hook.args.get(1).is_some_and(|verb| verb == "oci-hook") && has(CONFIRM)
+        };
+        if hooks.into_iter().any(is_ours) {
+            return Ok(());
+        }
+        let asked = asked(pod.ok_or(AdmissionError::NoPod)?, container);
+        let spec = spec(container, &asked, 0)?;
+        let choice = self.choose(&spec, container)?;
+        let lacks = match choice.policy {
+            Some(policy) => format!("the policy `{policy}`"),
+            None if choice.record || asked.contains_key(RECORD) => "a recorder".to_owned(),
+            None => return Ok(()),
+        };
+        Err(AdmissionError::MadeWithout(lacks))
+    }
+
+    /// The policy that a container is to be confined by which has these capabilities.
     ///
     /// # Errors
     /// If that cannot be told.
-    pub fn policy(
+    pub fn bound(
         &self,
         pod: Option<&PodSandbox>,
         container: &Container,
-    ) -> Result<Option<PolicyName>, AdmissionError> {
-        let spec = spec(container, &asked(pod, container))?;
-        Ok(self.choose(&spec, container)?.policy)
+        capabilities: u64,
+    ) -> Result<Option<Bound>, AdmissionError> {
+        let asked = asked(pod.ok_or(AdmissionError::NoPod)?, container);
+        let spec = spec(container, &asked, capabilities)?;
+        let choice = self.choose(&spec, container)?;
+        Ok(self.policies.bound(&choice, &spec, &self.runtimes, self.library)?)
     }
 
     fn choose(&self, spec: &Spec, container: &Container) -> Result<Choice, BindError> {
@@ -128,12 +175,11 @@ impl Admission {
 
 /// What is asked for a container by annotations: its own, else its pod's for it (`NAME/container.IT`),
 /// else its pod's for all.
-fn asked(pod: Option<&PodSandbox>, container: &Container) -> BTreeMap<&'static str, String> {
+fn asked(pod: &PodSandbox, container: &Container) -> BTreeMap<&'static str, String> {
     let of = |name: &'static str| {
         if let Some(own) = container.annotations.get(name) {
             return Some((name, own.clone()));
         }
-        let pod = pod?;
         if let Some(its) = pod.annotations.get(&format!("{name}/container.{}", container.name)) {
             return Some((name, its.clone()));
         }
@@ -152,16 +198,23 @@ fn file_of(file: &str, container: &str) -> String {
     }
 }
 
-/// As much of the container's configuration as is known. Its capabilities are not: a policy is resolved
-/// for none, which lets no more pass than for some.
-fn spec(container: &Container, asked: &BTreeMap<&'static str, String>) -> Result<Spec, SpecError> {
+/// As much of the container's configuration as is known. Its capabilities are not before it runs: a policy
+/// is resolved for none then, which lets no more pass than for some.
+fn spec(
+    container: &Container,
+    asked: &BTreeMap<&'static str, String>,
+    capabilities: u64,
+) -> Result<Spec, SpecError> {
+    // A capability of a newer kernel is in no profile.
+    let names = capability_names(capabilities).filter(|name| Target::CAPABILITIES.contains(name));
+    let bounding: Vec<&str> = names.collect();
     let annotations: BTreeMap<&str, &str> = (container.annotations.iter())
         .map(|(name, text)| (name.as_str(), text.as_str()))
         .chain(asked.iter().map(|(&name, text)| (name, text.as_str())))
         .collect();
     let spec = json!({
         "annotations": annotations,
-        "process": {"args": container.args},
+        "process": {"args": container.args, "capabilities": {"bounding": bounding}},
         "linux": {},
     });
     Spec::parse(spec.to_string().as_bytes())
@@ -299,7 +352,7 @@ mod tests {
                 ..Container::default()
             };
             let pod = PodSandbox { annotations: texts(pods), ..PodSandbox::default() };
-            asked(Some(&pod), &container).into_iter().collect::<Vec<_>>()
+            asked(&pod, &container).into_iter().collect::<Vec<_>>()
         };
         let is = |name, text: &str| vec![(name, text.to_owned())];
         let (all, its) = ((POLICY, "all"), ("io.strait.policy/container.app", "its"));

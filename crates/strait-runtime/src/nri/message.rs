@@ -65,6 +65,9 @@ pub struct RegisterPluginRequest {
 /// What a runtime says of itself.
 #[derive(Clone, PartialEq, Message)]
 pub struct ConfigureRequest {
+    /// What it has read for the plugin, where it starts that itself: a file of `/etc/nri/conf.d`.
+    #[prost(string, tag = "1")]
+    pub config: String,
     /// Its name.
     #[prost(string, tag = "2")]
     pub runtime_name: String,
@@ -120,7 +123,32 @@ pub struct CreateContainerRequest {
     pub container: Option<Container>,
 }
 
-/// The answer to that.
+/// A container that is to be started (a call of its own since NRI 0.12).
+#[derive(Clone, PartialEq, Message)]
+pub struct StartContainerRequest {
+    /// Its pod.
+    #[prost(message, optional, tag = "1")]
+    pub pod: Option<PodSandbox>,
+    /// It.
+    #[prost(message, optional, tag = "2")]
+    pub container: Option<Container>,
+}
+
+/// What happens to a pod or container (up to NRI 0.10).
+#[derive(Clone, PartialEq, Message)]
+pub struct StateChangeEvent {
+    /// 6 is that a container is to be started.
+    #[prost(int32, tag = "1")]
+    pub event: i32,
+    /// The pod.
+    #[prost(message, optional, tag = "2")]
+    pub pod: Option<PodSandbox>,
+    /// The container, where it is about one.
+    #[prost(message, optional, tag = "3")]
+    pub container: Option<Container>,
+}
+
+/// The answer to [`CreateContainerRequest`].
 #[derive(Clone, PartialEq, Message)]
 pub struct CreateContainerResponse {
     /// What is to be otherwise.
@@ -157,7 +185,7 @@ pub struct Container {
     /// Its name in the pod.
     #[prost(string, tag = "3")]
     pub name: String,
-    /// 3 is running.
+    /// 1 is created, 3 running and 4 stopped.
     #[prost(int32, tag = "4")]
     pub state: i32,
     /// Its annotations: those of its configuration, not the pod's.
@@ -166,9 +194,15 @@ pub struct Container {
     /// The command.
     #[prost(string, repeated, tag = "7")]
     pub args: Vec<String>,
+    /// The hooks that it has.
+    #[prost(message, optional, tag = "10")]
+    pub hooks: Option<Hooks>,
     /// What of it is Linux's.
     #[prost(message, optional, tag = "11")]
     pub linux: Option<LinuxContainer>,
+    /// Its first process; 0 where there is none.
+    #[prost(uint32, tag = "12")]
+    pub pid: u32,
 }
 
 /// What of a container is Linux's.

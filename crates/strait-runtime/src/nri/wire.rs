@@ -18,7 +18,7 @@ pub const REQUEST: u8 = 1;
 pub const RESPONSE: u8 = 2;
 
 /// No message is longer, in bytes: ttrpc's own limit.
-const LIMIT: usize = 4 << 20;
+pub const LIMIT: usize = 4 << 20;
 /// The length of what comes before the bytes of a message.
 const HEADER: usize = 10;
 /// No piece that is sent is longer, in bytes: the reader on the other side has a buffer of this size, and

@@ -17,6 +17,8 @@ use super::bindings::{Binding, Bindings, BindingsError};
 use super::image::{Contradiction, Image};
 use super::spec::{Spec, SpecError};
 use super::{MODE, POLICY};
+use crate::rendering::Original;
+use crate::verdict::Intent;
 
 /// Where the administrator's policies are, unless told otherwise.
 pub const POLICIES: &str = "/etc/strait/policies";
@@ -107,6 +109,19 @@ pub struct Choice {
     pub record: bool,
 }
 
+/// What the kernel is to enforce on a container.
+#[derive(Clone, Debug)]
+pub struct Bound {
+    /// The policy.
+    pub name: PolicyName,
+    /// How that is enforced.
+    pub mode: Mode,
+    /// What it intends.
+    pub intent: Intent,
+    /// What runtimes make of it.
+    pub original: Original,
+}
+
 /// Why a container cannot be confined as it should be.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -159,6 +174,15 @@ pub enum BindError {
         /// What it has been told.
         told: String,
     },
+    /// What a policy decides cannot be told.
+    #[error("what {} decides cannot be told", path.display())]
+    Unclear {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// How two policies stand to each other cannot be told.
     #[error(
         "whether `{name}` permits more than `{bound}`, which is bound to this image, cannot be told"
@@ -199,6 +223,9 @@ pub enum BindError {
         /// The file.
         path: PathBuf,
     },
+    /// Bindings are by image, and what tells it cannot be believed.
+    #[error(transparent)]
+    Image(#[from] Contradiction),
     /// There is no such policy.
     #[error("there is no policy `{name}` in {}: no {name}, {name}.yaml, {name}.yml or {name}.json",
         folder.display())]
@@ -223,9 +250,6 @@ pub enum BindError {
     Capability(#[from] UnknownCapability),
     /// What kernel this is cannot be told.
     #[error("the kernel's version")]
-    /// Bindings are by image, and what tells it cannot be believed.
-    #[error(transparent)]
-    Image(#[from] Contradiction),
     Kernel(#[from] strait_abi::InvalidKernelVersion),
     /// The file is no policy, or one that no profile can hold.
     #[error("{}", path.display())]
@@ -392,6 +416,38 @@ impl Policies {
             profile = Some(serde_json::from_str(&exported.text).map_err(SpecError::from)?);
         }
         Ok(profile)
+    }
+
+    /// What the kernel is to enforce on a container by this choice; nothing where the engine's own profile
+    /// stays.
+    ///
+    /// # Errors
+    /// As for [`Policies::profile`].
+    pub fn bound(
+        &self,
+        choice: &Choice,
+        spec: &Spec,
+        runtimes: &[Runtime],
+        library: Option<KernelVersion>,
+    ) -> Result<Option<Bound>, BindError> {
+        let Some(name) = &choice.policy else { return Ok(None) };
+        // What could not be applied cannot be in the kernel.
+        self.profile(choice, spec, runtimes, library)?;
+        let target = self.target(spec)?;
+        let file = self.open(name)?;
+        let policy = fitted(file.import(&target)?, choice.mode, runtimes);
+        let unclear = |source: Box<dyn std::error::Error + Send + Sync>| BindError::Unclear {
+            path: file.path.clone(),
+            source,
+        };
+        let rules = policy.lower().map_err(|error| unclear(error.into()))?;
+        let intent = Intent::new(&rules).map_err(|error| unclear(error.into()))?;
+        let original = Original::new(policy, None, target);
+        let original = match runtimes {
+            [runtime] => original.rendered_by(*runtime),
+            _ => original,
+        };
+        Ok(Some(Bound { name: name.clone(), mode: choice.mode, intent, original }))
     }
 
     /// Demands that a container whose runtime has this configuration is confined by the policy of this
