@@ -142,29 +142,33 @@ pub struct Tighten {
 
 /// `strait record`.
 #[derive(Debug, Args)]
-#[command(group(clap::ArgGroup::new("what").required(true).args(["command", "pid", "cgroup", "container", "namespaces_of"])))]
+#[command(group(clap::ArgGroup::new("running").multiple(true).args(["pid", "cgroup", "container", "namespaces_of"])))]
+#[command(group(clap::ArgGroup::new("what").required(true).multiple(true).args(["command", "pid", "cgroup", "container", "namespaces_of"])))]
 pub struct Record {
-    /// Write the recording to this file (default: standard output)
-    #[arg(short, long, value_name = "REC", value_hint = ValueHint::FilePath)]
+    /// Write the recording to this file (default: standard output); of several workloads, the
+    /// recording of each to a file of its own in this folder
+    #[arg(short, long, value_name = "REC", value_hint = ValueHint::AnyPath)]
     pub output: Option<PathBuf>,
     /// Who observes
     #[arg(long, value_enum, default_value_t = Engine::Auto)]
     pub engine: Engine,
-    /// Record a process that runs already, and what it starts
+    /// Record a process that runs already, and what it starts; repeatable, and together with the
+    /// other ways to name what runs
     #[arg(long, value_name = "N", value_parser = pid)]
-    pub pid: Option<Pid>,
-    /// Record every process of this cgroup
+    pub pid: Vec<Pid>,
+    /// Record every process of this cgroup; repeatable
     #[arg(long, value_name = "PATH", value_hint = ValueHint::DirPath)]
-    pub cgroup: Option<PathBuf>,
+    pub cgroup: Vec<PathBuf>,
     /// Record a running container: its name, its id or the beginning of that, if need be with the
-    /// engine, as in docker:NAME or containerd:NAMESPACE/ID
+    /// engine, as in docker:NAME or containerd:NAMESPACE/ID; repeatable
     #[arg(long, value_name = "NAME|ID")]
-    pub container: Option<String>,
+    pub container: Vec<String>,
     #[command(flatten)]
     pub engines: Engines,
-    /// Record every process in the pid, mount and network namespaces of this one: a container
+    /// Record every process in the pid, mount and network namespaces of this one: a container;
+    /// repeatable
     #[arg(long, value_name = "N", value_parser = pid)]
-    pub namespaces_of: Option<Pid>,
+    pub namespaces_of: Vec<Pid>,
     /// The workload is ready when it first makes one of these calls (default: listen, accept,
     /// epoll_wait and their kind), or after this time
     #[arg(long, value_name = "CALL,…|T", value_parser = ready)]
@@ -176,7 +180,7 @@ pub struct Record {
     #[arg(short, long)]
     pub quiet: bool,
     /// The command and its arguments
-    #[arg(last = true, value_name = "CMD", value_hint = ValueHint::CommandWithArguments)]
+    #[arg(last = true, conflicts_with = "running", value_name = "CMD", value_hint = ValueHint::CommandWithArguments)]
     pub command: Vec<OsString>,
 }
 

@@ -185,20 +185,25 @@ struct image {
 	char script[SCRIPT];
 };
 
-// Shared.
-struct stats {
-	u64 started; // tasks followed from fork or adoption on
+// Shared. What is counted of a workload besides its calls. It is read from its begin to its end, so
+// that of the tasks that come and go meanwhile none is taken for ended that was not taken for started.
+struct tally {
 	u64 ended;
+	u64 started; // tasks followed from fork or adoption on
+	u64 ended_at; // monotonic nanoseconds: when a followed task ended last
 	u64 execs;
 	u64 filtered; // tasks that ended with a filter on them
 	u64 unpaired; // returns without a call, and no filter
+};
+
+// Shared. What is counted of all workloads together.
+struct stats {
 	u64 lost_tasks;
 	u64 lost_images;
 	u64 lost_rows;
 	u64 lost_errnos;
 	u64 cut_paths;
-	u64 ended_at; // monotonic nanoseconds: when a followed task ended last
-	u64 operations; // of io_uring, of all workloads
+	u64 operations; // of io_uring
 	u32 next_image;
 	u32 next_row;
 	u32 next_entry;

@@ -105,6 +105,14 @@ struct {
 	TYPE(value, struct workload);
 } workloads SEC(".maps");
 
+// Apart from `workloads`, which the recorder writes to while the programs count.
+struct {
+	UINT(type, BPF_MAP_TYPE_ARRAY);
+	UINT(max_entries, WORKLOADS);
+	TYPE(key, u32);
+	TYPE(value, struct tally);
+} tallies SEC(".maps");
+
 // How often io_uring did each operation, by workload * OPERATIONS + opcode.
 struct {
 	UINT(type, BPF_MAP_TYPE_ARRAY);
@@ -157,4 +165,16 @@ INLINE struct stats *statistics(void)
 		struct stats *counted = statistics(); \
 		if (counted)                        \
 			ADD(counted->member, 1);    \
+	})
+
+INLINE struct tally *tally_of(u32 workload)
+{
+	return bpf_map_lookup_elem(&tallies, &workload);
+}
+
+#define COUNT_FOR(workload, member)                       \
+	({                                                \
+		struct tally *tally = tally_of(workload); \
+		if (tally)                                \
+			ADD(tally->member, 1);            \
 	})

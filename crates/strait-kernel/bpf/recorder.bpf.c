@@ -344,7 +344,7 @@ INLINE u32 follow_task(struct task_struct *task, u32 image, u32 workload)
 		}
 		COUNT(orphans);
 	}
-	COUNT(started);
+	COUNT_FOR(workload, started);
 	return fresh.number;
 }
 
@@ -534,7 +534,7 @@ NOINLINE int answered(struct task *task, u32 nr)
 	    (task->epoch != epoch && !look_again(task)))
 		return 0;
 	if (!current->seccomp.mode) {
-		COUNT(unpaired);
+		COUNT_FOR(task->workload, unpaired);
 		return 0;
 	}
 	if (current->seccomp.mode == SECCOMP_MODE_DEAD)
@@ -634,7 +634,7 @@ int sched_process_exec(u64 *ctx)
 	}
 	task->epoch = 0;
 	task->image = image_of(current, bprm->file, script);
-	COUNT(execs);
+	COUNT_FOR(task->workload, execs);
 	return 0;
 }
 
@@ -645,10 +645,11 @@ int sched_process_exit(u64 *ctx)
 	u32 number = number_of(current);
 	struct task *task = state_of(number);
 	struct stats *st = statistics();
-	if (!st || !task)
+	struct tally *tally = task ? tally_of(task->workload) : 0;
+	if (!st || !task || !tally)
 		return 0;
 	if (task->image != IMAGE_WAITING && current->seccomp.mode) {
-		ADD(st->filtered, 1);
+		ADD(tally->filtered, 1);
 		// Killed by a filter at a call from which it did not return.
 		if (current->seccomp.mode == SECCOMP_MODE_DEAD && !task->dead)
 			answered(task, (u32)bpf_task_pt_regs(current)->orig_ax);
@@ -657,8 +658,8 @@ int sched_process_exit(u64 *ctx)
 	u64 key = (u64)current;
 	if (st->orphans && !bpf_map_delete_elem(&orphans, &key))
 		ADD(st->orphans, -1);
-	ADD(st->ended, 1);
-	st->ended_at = bpf_ktime_get_ns();
+	tally->ended_at = bpf_ktime_get_ns();
+	ADD(tally->ended, 1);
 	return 0;
 }
 

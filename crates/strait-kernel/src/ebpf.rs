@@ -30,7 +30,7 @@ use counts::monotonic_ns;
 pub use counts::{Call, Counts, FileId, Image, Outcomes, Phase, Statistics, Values};
 use layout::{
     Follower, IMAGE_UNRESOLVED, IMAGE_WAITING, NamespaceIds, PHASE_START_UP, PHASE_STEADY, Stats,
-    WORKLOADS, WorkloadState, interests,
+    Tally, WORKLOADS, WorkloadState, interests,
 };
 
 /// The object, aligned as an ELF reader wants it.
@@ -152,6 +152,21 @@ impl Namespaces {
         let ids = NamespaceIds { pid: id(pid), mnt: id(mnt), net: id(net) };
         (ids != NamespaceIds::default()).then_some(Namespaces(ids))
     }
+
+    /// Whether who is in `others` is in these too.
+    pub fn contain(&self, others: &Namespaces) -> bool {
+        self.pairs(others).into_iter().all(|(id, other)| id == 0 || id == other)
+    }
+
+    /// Whether somebody can be in both.
+    pub fn meet(&self, others: &Namespaces) -> bool {
+        self.pairs(others).into_iter().all(|(id, other)| id == 0 || other == 0 || id == other)
+    }
+
+    fn pairs(&self, others: &Namespaces) -> [(u32, u32); 3] {
+        let (ids, others) = (self.0, others.0);
+        [(ids.pid, others.pid), (ids.mnt, others.mnt), (ids.net, others.net)]
+    }
 }
 
 /// One of the workloads of a recorder, in the order in which they were given.
@@ -177,8 +192,8 @@ pub struct Recorder {
     /// What each workload begins with.
     workloads: Vec<WorkloadState>,
     ready: Vec<Syscall>,
-    /// Tasks that were named by [`Recorder::follow`] and friends.
-    named: u64,
+    /// Tasks that were named by [`Recorder::follow`] and friends, by workload.
+    named: Vec<u64>,
     /// What the kernel had left out before the recording that is made now.
     missed_before: u64,
 }
@@ -245,7 +260,7 @@ impl Recorder {
             links: BTreeMap::new(),
             workloads: follow.iter().map(WorkloadState::of).collect(),
             ready: ready.to_vec(),
-            named: 0,
+            named: vec![0; follow.len()],
             missed_before: 0,
         };
         recorder.begin_workloads()?;
@@ -314,21 +329,21 @@ impl Recorder {
         epoch.set(0, now.wrapping_add(1), 0).map_err(map_error("epoch"))
     }
 
-    /// How many followed tasks there are now.
+    /// How many followed tasks of a workload there are now.
     ///
     /// # Errors
     /// If the map cannot be read.
-    pub fn live(&self) -> Result<u64, EbpfError> {
-        let stats = self.stats()?;
-        Ok((self.named + stats.started).saturating_sub(stats.ended))
+    pub fn live(&self, workload: Workload) -> Result<u64, EbpfError> {
+        let tally = self.tally(workload)?;
+        Ok(self.tasks(workload, &tally).saturating_sub(tally.ended))
     }
 
-    /// How many tasks were followed in all.
+    /// How many tasks of a workload were followed in all.
     ///
     /// # Errors
     /// If the map cannot be read.
-    pub fn followed(&self) -> Result<u64, EbpfError> {
-        Ok(self.named.saturating_add(self.stats()?.started))
+    pub fn followed(&self, workload: Workload) -> Result<u64, EbpfError> {
+        Ok(self.tasks(workload, &self.tally(workload)?))
     }
 
     /// Stops counting. What was counted can still be read.
@@ -341,6 +356,11 @@ impl Recorder {
             program(&mut self.ebpf, name)?.detach(link).map_err(attach_error(name))?;
         }
         Ok(())
+    }
+
+    /// Whether it still counts.
+    pub fn is_attached(&self) -> bool {
+        !self.links.is_empty()
     }
 
     /// Puts all workloads in the phase in which they begin.
@@ -367,7 +387,9 @@ impl Recorder {
         };
         let map = map.fd().as_fd();
         set_task_storage(map, task, &state).map_err(EbpfError::Follow)?;
-        self.named += 1;
+        if let Some(named) = self.named.get_mut(usize::from(workload.0)) {
+            *named += 1;
+        }
         Ok(())
     }
 
@@ -390,13 +412,24 @@ impl Recorder {
         map.get(&0, 0).map_err(map_error("stats"))
     }
 
-    fn statistics(&self) -> Result<Statistics, EbpfError> {
-        let stats = self.stats()?;
+    /// How many tasks of a workload there were, by its tally.
+    fn tasks(&self, workload: Workload, tally: &Tally) -> u64 {
+        let named = self.named.get(usize::from(workload.0)).copied().unwrap_or(0);
+        named.saturating_add(tally.started)
+    }
+
+    fn tally(&self, workload: Workload) -> Result<Tally, EbpfError> {
+        let map = Array::<_, Tally>::try_from(self.map("tallies")).map_err(map_error("tallies"))?;
+        map.get(&workload.0.into(), 0).map_err(map_error("tallies"))
+    }
+
+    fn statistics(&self, workload: Workload) -> Result<Statistics, EbpfError> {
+        let (stats, tally) = (self.stats()?, self.tally(workload)?);
         Ok(Statistics {
-            tasks: self.named + stats.started,
-            execs: stats.execs,
-            filtered_tasks: stats.filtered,
-            replaced_calls: stats.unpaired,
+            tasks: self.tasks(workload, &tally),
+            execs: tally.execs,
+            filtered_tasks: tally.filtered,
+            replaced_calls: tally.unpaired,
             lost_calls: 0,
             lost_tasks: stats.lost_tasks,
             lost_images: stats.lost_images,

@@ -45,7 +45,11 @@ fn workloads_are_told_apart() {
         drop(child.stdin.take());
         assert!(child.wait().unwrap().success());
     }
-    assert_eq!(recorder.live().unwrap(), 0);
+    for &workload in &workloads {
+        assert_eq!(recorder.live(workload).unwrap(), 0);
+    }
+    assert_eq!(recorder.followed(workloads[0]).unwrap(), 1);
+    assert_eq!(recorder.followed(workloads[1]).unwrap(), 2);
     let made = |index: usize, nr: u32| {
         let counts = recorder.counts(workloads[index]).unwrap();
         assert_eq!(counts.statistics.lost_calls + counts.statistics.lost_rows, 0);

@@ -8,16 +8,20 @@
 mod counted;
 mod document;
 mod ending;
+mod followed;
 mod logged;
 mod notified;
 mod program;
 mod program_file;
+mod several;
 mod tally;
 mod traced;
 mod tree;
 
+use std::fmt;
 use std::io;
 use std::path::PathBuf;
+use std::slice;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -33,6 +37,8 @@ use strait_policy::Recording;
 use strait_policy::recording::Engine;
 
 use crate::launch::{Enforcement, StartError, Verified};
+
+pub use several::{Several, SeveralRequest, start_several};
 
 /// What to record, and how.
 #[derive(Clone, Debug)]
@@ -93,6 +99,22 @@ pub enum Target<'a> {
         /// Whether the filter that it is to get lets everything pass.
         open: bool,
     },
+}
+
+impl fmt::Display for Target<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Target::Command { command, .. } => {
+                let program = command.arguments().next().unwrap_or_default();
+                write!(f, "the command {}", document::text(program.as_encoded_bytes()))
+            }
+            Target::Process(pid) => write!(f, "process {}", pid.as_raw_pid()),
+            Target::Cgroup(path) => write!(f, "cgroup {}", path.display()),
+            Target::Namespaces(pid) | Target::Container { init: pid, .. } => {
+                write!(f, "the namespaces of process {}", pid.as_raw_pid())
+            }
+        }
+    }
 }
 
 /// Who is to observe.
@@ -172,6 +194,34 @@ pub enum RecordError {
     Namespaces {
         /// Its id.
         pid: i32,
+    },
+    /// The engine records one workload at a time.
+    #[error(
+        "the {engine} engine records one workload at a time: take ebpf, or a recorder for each"
+    )]
+    OneAtATime {
+        /// The engine.
+        engine: &'static str,
+    },
+    /// There is no eBPF, without which workloads are recorded one at a time.
+    #[error("several workloads at once take eBPF: record them by a recorder each")]
+    SeveralWithoutEbpf(#[source] EbpfError),
+    /// Workloads that are recorded together run already.
+    #[error("{target} is yet to be started: record it by itself")]
+    Starts {
+        /// What it is.
+        target: String,
+    },
+    /// Two workloads are one, or one is part of the other.
+    #[error(
+        "{first} and {second} have processes in common, and a process is recorded once: leave one \
+         out, or record it by a recorder of its own"
+    )]
+    Overlap {
+        /// The one.
+        first: String,
+        /// The other.
+        second: String,
     },
     /// Only eBPF records that.
     #[error("only the ebpf engine records a set of namespaces")]
@@ -288,17 +338,7 @@ pub fn start(request: &Request<'_>) -> Result<Running, RecordError> {
 }
 
 fn begin(request: &Request<'_>, loaded: Option<ebpf::Recorder>) -> Result<Running, RecordError> {
-    // Said before anything is loaded for it.
-    if let Target::Process(pid) | Target::Namespaces(pid) | Target::Container { init: pid, .. } =
-        request.target
-    {
-        test_kill_process(pid)
-            .or_else(|errno| if errno == Errno::PERM { Ok(()) } else { Err(errno) })
-            .map_err(|errno| RecordError::NoProcess {
-                pid: pid.as_raw_pid(),
-                source: errno.into(),
-            })?;
-    }
+    exists(&request.target)?;
     let (observed, reason) = match request.engine {
         Choice::Ebpf => (by_ebpf(request, loaded)?, AS_ASKED.to_owned()),
         Choice::Notify => (by_notify(request)?, AS_ASKED.to_owned()),
@@ -324,7 +364,20 @@ fn begin(request: &Request<'_>, loaded: Option<ebpf::Recorder>) -> Result<Runnin
     Ok(Running { observer, engine, command, container, pid, verified, signal })
 }
 
+/// Whether the process of a target is there: said before anything is loaded for it.
+fn exists(target: &Target<'_>) -> Result<(), RecordError> {
+    let &(Target::Process(pid) | Target::Namespaces(pid) | Target::Container { init: pid, .. }) =
+        target
+    else {
+        return Ok(());
+    };
+    test_kill_process(pid)
+        .or_else(|errno| if errno == Errno::PERM { Ok(()) } else { Err(errno) })
+        .map_err(|errno| RecordError::NoProcess { pid: pid.as_raw_pid(), source: errno.into() })
+}
+
 const AS_ASKED: &str = "as asked for";
+const AVAILABLE: &str = "eBPF is available";
 
 /// What one engine has begun.
 struct Observed {
@@ -342,7 +395,7 @@ fn by_the_best(
     without_results: bool,
 ) -> Result<(Observed, String), RecordError> {
     let mut reason = match by_ebpf(request, loaded) {
-        Ok(observed) => return Ok((observed, "eBPF is available".to_owned())),
+        Ok(observed) => return Ok((observed, AVAILABLE.to_owned())),
         Err(error @ RecordError::Ebpf(EbpfError::Cgroup { .. })) => return Err(error),
         Err(RecordError::Ebpf(error)) => {
             format!("eBPF is not available: {}", document::chain(&error))
@@ -369,7 +422,7 @@ fn by_the_best(
 }
 
 fn by_ebpf(request: &Request<'_>, loaded: Option<ebpf::Recorder>) -> Result<Observed, RecordError> {
-    let recorder = tree::attach(request, loaded)?;
+    let recorder = tree::attach(slice::from_ref(&request.target), &request.ready, loaded)?;
     let (pending, ending) = prepare(request)?;
     let child = pending.as_ref().map(PendingChild::pid);
     let signal = ending.signal();

@@ -6,7 +6,7 @@ use aya::util::nr_cpus;
 
 use super::layout::{
     BLOCK, Block, CELLS, CallKey, Cell, ENTRIES, ENTRY_FIRST, ImageKey, OPERATIONS, ProgramFile,
-    ROW_FIRST, ROWS, Row, RowKey, Stats, WORKLOADS,
+    ROW_FIRST, ROWS, Row, RowKey, Stats, Tally, WORKLOADS,
 };
 use super::{EbpfError, PROGRAMS, Recorder};
 
@@ -19,12 +19,18 @@ impl Recorder {
     /// If a map cannot be written.
     pub fn clear(&mut self) -> Result<bool, EbpfError> {
         let stats = self.stats()?;
-        if self.links.len() < PROGRAMS.len() || self.live()? > 0 {
+        if self.links.len() < PROGRAMS.len() {
             return Ok(false);
+        }
+        for workload in self.workloads() {
+            if self.live(workload)? > 0 {
+                return Ok(false);
+            }
         }
         self.missed_before = self.missed()?;
         let cpus = nr_cpus().map_err(|(_, source)| EbpfError::Account(source))?;
         let used = |next: u32, first: u32, room: u32| next.saturating_add(first).min(room);
+        let all_workloads = u32::try_from(WORKLOADS).unwrap_or(u32::MAX);
         let rows = used(stats.next_row, ROW_FIRST, ROWS);
         for (name, map) in self.ebpf.maps_mut() {
             let error =
@@ -44,8 +50,7 @@ impl Recorder {
                 "row_marks" => clear_array(map, rows, 0_u32),
                 "cells" => clear_array(map, used(stats.next_cell, 1, CELLS), Cell::NONE),
                 "operations" if stats.operations > 0 => {
-                    let all = u32::try_from(WORKLOADS).unwrap_or(u32::MAX) * OPERATIONS;
-                    clear_array(map, all, 0_u64)
+                    clear_array(map, all_workloads * OPERATIONS, 0_u64)
                 }
                 "row_keys" => clear_hash::<RowKey, u32>(map),
                 "calls" => clear_hash::<CallKey, u32>(map),
@@ -56,6 +61,7 @@ impl Recorder {
                     // Numbers that were never used go on from here; those that were are free.
                     map.set(0, Stats { next_task: stats.next_task, ..Stats::default() }, 0)
                 }),
+                "tallies" => clear_array(map, all_workloads, Tally::default()),
                 // A task's state begins when it gets its number, and what CPUs remember of it and
                 // its storage have ended with it; what is known about an entry is written before
                 // it is used. The workloads are set below. The rest is never written to, or only
@@ -67,7 +73,7 @@ impl Recorder {
             .map_err(error)?;
         }
         self.begin_workloads()?;
-        self.named = 0;
+        self.named.fill(0);
         Ok(true)
     }
 }

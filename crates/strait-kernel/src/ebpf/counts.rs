@@ -151,14 +151,14 @@ fn nanoseconds(time: rustix::time::Timespec) -> u64 {
 }
 
 impl Recorder {
-    /// What was counted of a workload up to now. Of several workloads, each has the statistics of
-    /// all.
+    /// What was counted of a workload up to now. What was lost is that of all workloads: they share
+    /// the tables, and nobody knows any more whose it was.
     ///
     /// # Errors
     /// If a map cannot be read.
     pub fn counts(&self, workload: Workload) -> Result<Counts, EbpfError> {
         let now = monotonic_ns();
-        let mut counts = Counts { statistics: self.statistics()?, ..Counts::default() };
+        let mut counts = Counts { statistics: self.statistics(workload)?, ..Counts::default() };
         self.read_images(&mut counts)?;
         let rows = self.rows(workload)?;
         let mut entries = self.entries()?;
@@ -201,7 +201,8 @@ impl Recorder {
         let began = times.values().map(|&(first, _)| first).min().unwrap_or(now);
         let us = |time: u64| time.saturating_sub(began) / 1000;
         // The last of them has ended, and only then is it over.
-        let end = if self.live()? == 0 { self.stats()?.ended_at.max(began) } else { now };
+        let end =
+            if self.live(workload)? == 0 { self.tally(workload)?.ended_at.max(began) } else { now };
         counts.time_us = Some(us(end));
         for (call, (first, last)) in times {
             // A tick may be counted before it is over.

@@ -183,21 +183,27 @@ pub(super) struct ProgramFile {
     pub(super) process: i32,
 }
 
+/// `struct tally`.
+#[derive(Clone, Copy, Default)]
+#[repr(C)]
+pub(super) struct Tally {
+    pub(super) ended: u64,
+    pub(super) started: u64,
+    pub(super) ended_at: u64,
+    pub(super) execs: u64,
+    pub(super) filtered: u64,
+    pub(super) unpaired: u64,
+}
+
 /// `struct stats`.
 #[derive(Clone, Copy, Default)]
 #[repr(C)]
 pub(super) struct Stats {
-    pub(super) started: u64,
-    pub(super) ended: u64,
-    pub(super) execs: u64,
-    pub(super) filtered: u64,
-    pub(super) unpaired: u64,
     pub(super) lost_tasks: u64,
     pub(super) lost_images: u64,
     pub(super) lost_rows: u64,
     pub(super) lost_errnos: u64,
     pub(super) cut_paths: u64,
-    pub(super) ended_at: u64,
     pub(super) operations: u64,
     pub(super) next_image: u32,
     pub(super) next_row: u32,
@@ -231,7 +237,9 @@ unsafe impl Pod for NamespaceIds {}
 unsafe impl Pod for ImageKey {}
 // SAFETY: `repr(C)`, integers only, no padding: 2 × 8 + 2 × 4 bytes.
 unsafe impl Pod for ProgramFile {}
-// SAFETY: `repr(C)`, integers only, no padding: 12 × 8 + 6 × 4 bytes.
+// SAFETY: `repr(C)`, integers of one size only.
+unsafe impl Pod for Tally {}
+// SAFETY: `repr(C)`, integers only, no padding: 6 × 8 + 6 × 4 bytes.
 unsafe impl Pod for Stats {}
 
 impl Cell {
@@ -294,7 +302,8 @@ mod tests {
         assert_eq!(size_of::<CallKey>(), 8);
         assert_eq!(size_of::<ImageKey>(), PATH + SCRIPT);
         assert_eq!(size_of::<ProgramFile>(), 24);
-        assert_eq!(size_of::<Stats>(), 120);
+        assert_eq!(size_of::<Tally>(), 48);
+        assert_eq!(size_of::<Stats>(), 72);
     }
 
     #[test]

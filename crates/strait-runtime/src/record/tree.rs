@@ -1,20 +1,16 @@
-//! The eBPF engine: who is followed, and until when.
+//! The eBPF engine: workloads that are followed by programs in the kernel, until each has ended.
 
 use std::fs;
-use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
-use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::process::Pid;
 use strait_kernel::child::{Child, PendingChild};
-use strait_kernel::ebpf::{EbpfError, Follow, Namespaces, Recorder, Workload};
+use strait_kernel::ebpf::{Follow, Recorder, Workload};
 
 use super::counted::Counted;
 use super::ending::{Demand, Ending};
+use super::followed::{Created, Followed, follow};
 use super::{Ready, RecordError, Request, Target};
 use crate::launch::Verified;
 
@@ -25,75 +21,43 @@ const LONGEST: Duration = Duration::from_millis(50);
 const UNDER_WAY: &str = "calls that were under way when the recording began, a server's wait for \
                          its clients among them";
 
-/// A recording by eBPF.
+/// Recordings by eBPF: of one command, or of any workloads that run already.
 #[derive(Debug)]
 pub(super) struct Observer {
     recorder: Recorder,
-    workload: Followed,
+    /// Those that are not read yet, in order.
+    running: Vec<One>,
     ending: Ending,
-    filtered: bool,
-    /// When the workload is ready, if by time.
+    /// When the workloads are ready, if by time.
     ready_at: Option<Instant>,
 }
 
-/// A container that is followed from before its start.
+/// One of the workloads.
 #[derive(Debug)]
-struct Created {
-    /// Whether the filter that it gets lets everything pass.
-    open: bool,
+struct One {
+    /// Its place in what was asked for.
+    place: usize,
+    workload: Workload,
+    followed: Followed,
+    filtered: bool,
 }
 
-#[derive(Debug)]
-enum Followed {
-    Command { child: Child, status: Option<ExitStatus> },
-    Process,
-    Cgroup { path: PathBuf, was_populated: bool },
-    Namespaces { of: Namespaces, first: OwnedFd, over: bool, container: Option<Created> },
-}
-
-/// Attaches the programs that this target takes, unless they are loaded already. What is `loaded`
+/// Attaches the programs that these targets take, unless they are loaded already. What is `loaded`
 /// is for commands.
 pub(super) fn attach(
-    request: &Request<'_>,
+    targets: &[Target<'_>],
+    ready: &Ready,
     loaded: Option<Recorder>,
 ) -> Result<Recorder, RecordError> {
-    let follow = match &request.target {
-        Target::Command { .. } => Follow::Tree,
-        Target::Process(_) => Follow::Process,
-        Target::Cgroup(path) => {
-            Follow::Cgroup { path, populated: is_populated(path).unwrap_or(false) }
-        }
-        &(Target::Namespaces(pid) | Target::Container { init: pid, .. }) => Follow::Namespaces(
-            namespaces(pid).ok_or(RecordError::Namespaces { pid: pid.as_raw_nonzero().get() })?,
-        ),
-    };
-    let ready = match &request.ready {
+    let follow: Vec<Follow<'_>> = targets.iter().map(follow).collect::<Result<_, _>>()?;
+    let ready = match ready {
         Ready::Calls(calls) => calls.as_slice(),
         Ready::After(_) => &[],
     };
     match loaded {
-        Some(loaded) if follow == Follow::Tree && loaded.ready_calls() == ready => Ok(loaded),
-        _ => Ok(Recorder::new(&[follow], ready)?),
+        Some(loaded) if follow == [Follow::Tree] && loaded.ready_calls() == ready => Ok(loaded),
+        _ => Ok(Recorder::new(&follow, ready)?),
     }
-}
-
-/// The namespaces of a process that are not this one's too; `None` where there are none.
-fn namespaces(pid: Pid) -> Option<Namespaces> {
-    let id = |of: &str, name: &str| {
-        let inode = fs::metadata(format!("/proc/{of}/ns/{name}")).ok()?.ino();
-        u32::try_from(inode).ok()
-    };
-    let pid = pid.as_raw_nonzero().to_string();
-    let own = |name| id(&pid, name).filter(|&there| id("self", name) != Some(there));
-    Namespaces::new(own("pid"), own("mnt"), own("net"))
-}
-
-/// Whether there is a process in these namespaces.
-fn is_inhabited(wanted: Namespaces) -> bool {
-    fs::read_dir("/proc").into_iter().flatten().flatten().any(|entry| {
-        let pid = entry.file_name().to_str().and_then(|name| name.parse().ok());
-        pid.and_then(Pid::from_raw).and_then(namespaces) == Some(wanted)
-    })
 }
 
 /// Names the target to the programs, and runs the command.
@@ -103,142 +67,135 @@ pub(super) fn start(
     pending: Option<PendingChild>,
     ending: Ending,
 ) -> Result<(Observer, Option<Verified>), RecordError> {
-    let mut filtered = has_filter(None);
-    let mut verified = None;
-    let workload = match (&request.target, pending) {
-        (Target::Command { enforcement, .. }, Some(pending)) => {
-            recorder.follow_from_exec(Workload::FIRST, pending.pidfd())?;
-            let child = match enforcement {
-                None => pending.exec(None)?,
-                Some(enforcement) => {
-                    let started = enforcement.start(pending)?;
-                    verified = Some(started.verified);
-                    started.child
-                }
-            };
-            Followed::Command { child, status: None }
-        }
-        (Target::Cgroup(path), _) => Followed::Cgroup { path: path.clone(), was_populated: false },
-        (&Target::Process(pid), _) => {
-            filtered = has_filter(Some(pid));
-            follow_tree(&mut recorder, pid)?;
-            Followed::Process
-        }
-        (&(Target::Namespaces(pid) | Target::Container { init: pid, .. }), _) => {
-            let gone = |errno: rustix::io::Errno| RecordError::NoProcess {
-                pid: pid.as_raw_nonzero().get(),
-                source: errno.into(),
-            };
-            filtered = has_filter(Some(pid));
-            let first = pidfd_open(pid, PidfdFlags::empty()).map_err(gone)?;
-            let of = namespaces(pid).ok_or_else(|| gone(rustix::io::Errno::SRCH))?;
-            let container = match request.target {
-                Target::Container { open, .. } => Some(Created { open }),
-                _ => None,
-            };
-            Followed::Namespaces { of, first, over: false, container }
-        }
-        (Target::Command { .. }, None) => unreachable!("a command has been forked"),
+    let begun = Followed::begin(&mut recorder, Workload::FIRST, &request.target, pending)?;
+    let one = One {
+        place: 0,
+        workload: Workload::FIRST,
+        followed: begun.followed,
+        filtered: begun.filtered,
     };
-    let ready_at = match request.ready {
-        // A time that cannot be told never comes.
-        Ready::After(time) => Instant::now().checked_add(time),
-        Ready::Calls(_) => None,
-    };
-    Ok((Observer { recorder, workload, ending, filtered, ready_at }, verified))
+    Ok((Observer::new(recorder, vec![one], ending, &request.ready), begun.verified))
+}
+
+/// Names targets that run already to the programs, one workload each.
+pub(super) fn start_several(
+    mut recorder: Recorder,
+    targets: &[Target<'_>],
+    ending: Ending,
+    ready: &Ready,
+) -> Result<Observer, RecordError> {
+    let mut running = Vec::new();
+    for ((place, target), workload) in targets.iter().enumerate().zip(recorder.workloads()) {
+        let begun = Followed::begin(&mut recorder, workload, target, None)?;
+        let (followed, filtered) = (begun.followed, begun.filtered);
+        running.push(One { place, workload, followed, filtered });
+    }
+    Ok(Observer::new(recorder, running, ending, ready))
 }
 
 impl Observer {
-    /// Waits for the end and reads what was counted. Gives back what was loaded if another command
-    /// can be recorded by it.
-    pub(super) fn wait_and_keep(mut self) -> Result<(Counted, Option<Recorder>), RecordError> {
+    fn new(recorder: Recorder, running: Vec<One>, ending: Ending, ready: &Ready) -> Observer {
+        let ready_at = match ready {
+            // A time that cannot be told never comes.
+            &Ready::After(time) => Instant::now().checked_add(time),
+            Ready::Calls(_) => None,
+        };
+        Observer { recorder, running, ending, ready_at }
+    }
+
+    /// Waits until a workload has ended, reads what was counted of it, and says which one it is.
+    /// `None` when all have.
+    pub(super) fn next_ended(&mut self) -> Result<Option<(usize, Counted)>, RecordError> {
         let mut pause = SHORTEST;
-        while !self.ended()? {
+        while !self.running.is_empty() {
+            if let Some(ended) = self.ended()? {
+                return self.take(ended).map(Some);
+            }
             if self.ready_at.is_some_and(|at| at <= Instant::now()) {
                 self.ready_at = None;
-                self.recorder.ready(Workload::FIRST)?;
+                for one in &self.running {
+                    self.recorder.ready(one.workload)?;
+                }
             }
             let Some(demand) = self.ending.demand() else {
                 self.pause(pause)?;
-                if self.only_descendants() {
+                if self.command().is_none() {
                     pause = (pause * 2).min(LONGEST);
                 }
                 continue;
             };
-            match (&self.workload, demand) {
-                (Followed::Command { child, status: None }, Demand::Send(signal)) => {
+            match (self.command(), demand) {
+                (Some(child), Demand::Send(signal)) => {
                     child.signal(signal).map_err(RecordError::Wait)?;
                 }
-                (Followed::Command { status: None, .. }, Demand::Sent) => {}
-                _ => break,
+                (Some(_), Demand::Sent) => {}
+                // What still runs is not to be counted while the counts are read.
+                (None, _) => self.recorder.detach()?,
             }
         }
-        let finished = matches!(self.workload, Followed::Command { .. }) && !self.ending.early();
-        if !finished {
-            // What still runs is not to be counted while the counts are read.
+        Ok(None)
+    }
+
+    /// Waits for the end of the one workload and reads what was counted. Gives back what was loaded
+    /// if another command can be recorded by it.
+    pub(super) fn wait_and_keep(mut self) -> Result<(Counted, Option<Recorder>), RecordError> {
+        let is_command = self.command().is_some();
+        let Some((_, counted)) = self.next_ended()? else { unreachable!("there is one workload") };
+        let kept = is_command && !self.ending.early() && self.recorder.clear()?;
+        Ok((counted, kept.then_some(self.recorder)))
+    }
+
+    /// The first of those that are left for which there is nothing to wait for any more.
+    fn ended(&mut self) -> Result<Option<usize>, RecordError> {
+        if !self.recorder.is_attached() {
+            return Ok(Some(0));
+        }
+        let early = self.ending.early();
+        for (index, one) in self.running.iter_mut().enumerate() {
+            if one.followed.ended(&self.recorder, one.workload, early)? {
+                return Ok(Some(index));
+            }
+        }
+        Ok(None)
+    }
+
+    /// What was counted of one of those that are left.
+    fn take(&mut self, index: usize) -> Result<(usize, Counted), RecordError> {
+        let One { place, workload, followed, filtered } = self.running.remove(index);
+        let early = self.ending.early();
+        if early {
             self.recorder.detach()?;
         }
-        let status = match &self.workload {
-            Followed::Command { status, .. } => *status,
-            _ => None,
-        };
-        let mut counts = self.recorder.counts(Workload::FIRST)?;
+        let mut counts = self.recorder.counts(workload)?;
         let denied = counts.calls.values().any(|outcomes| outcomes.denied > 0);
-        if let Followed::Namespaces { container: Some(Created { open: true }), .. } = self.workload
+        if let Followed::Namespaces { container: Some(Created { open: true }), .. } = followed
             && !denied
         {
             // What these tasks had was that filter: no call was kept from being seen.
             counts.statistics.filtered_tasks = 0;
         }
+        let under_way = followed.ran_already().then(|| UNDER_WAY.to_owned());
         let counted = Counted {
             counts,
-            status,
-            interrupted: self.ending.early(),
-            filtered: self.filtered,
+            status: match &followed {
+                Followed::Command { status, .. } => *status,
+                _ => None,
+            },
+            interrupted: early,
+            filtered,
             sees_results: true,
             lost: Vec::new(),
-            blind_spots: match self.workload {
-                Followed::Command { .. } | Followed::Namespaces { container: Some(_), .. } => {
-                    Vec::new()
-                }
-                _ => vec![UNDER_WAY.to_owned()],
-            },
+            blind_spots: under_way.into_iter().collect(),
         };
-        let kept = finished && self.recorder.clear()?;
-        Ok((counted, kept.then_some(self.recorder)))
+        Ok((place, counted))
     }
 
-    /// Whether there is nothing left to wait for.
-    fn ended(&mut self) -> Result<bool, RecordError> {
-        match &mut self.workload {
-            Followed::Command { child, status } => {
-                if status.is_none() && readable(&*child).map_err(RecordError::Wait)? {
-                    *status = Some(child.wait().map_err(RecordError::Wait)?);
-                }
-                if status.is_none() {
-                    return Ok(false);
-                }
-                Ok(self.ending.early() || self.recorder.live()? == 0)
-            }
-            Followed::Process => Ok(self.recorder.live()? == 0),
-            Followed::Cgroup { path, was_populated } => {
-                let populated = is_populated(path)?;
-                // Between two looks a cgroup can be populated and empty again.
-                *was_populated |= populated || self.recorder.followed()? > 0;
-                Ok(*was_populated && !populated && self.recorder.live()? == 0)
-            }
-            Followed::Namespaces { of, first, over, .. } => {
-                // It is looked for others only when the first is gone: that takes a while.
-                *over =
-                    *over || (readable(&*first).map_err(RecordError::Wait)? && !is_inhabited(*of));
-                Ok(*over && self.recorder.live()? == 0)
-            }
+    /// The command, while it runs. There are no others beside one.
+    fn command(&self) -> Option<&Child> {
+        match self.running.first().map(|one| &one.followed) {
+            Some(Followed::Command { child, status: None }) => Some(child),
+            _ => None,
         }
-    }
-
-    /// Whether the end shows by nothing but looking.
-    fn only_descendants(&self) -> bool {
-        !matches!(self.workload, Followed::Command { status: None, .. })
     }
 
     /// Waits until something may have happened.
@@ -246,48 +203,16 @@ impl Observer {
         let ready = self.ready_at.map(|at| at.saturating_duration_since(Instant::now()));
         let mut timeout = self.ending.patience().into_iter().chain(ready).min();
         let mut fds = vec![PollFd::new(&self.ending, PollFlags::IN)];
-        match &self.workload {
-            Followed::Command { child, status: None } => {
-                fds.push(PollFd::new(child, PollFlags::IN));
-            }
-            _ => timeout = Some(timeout.map_or(pause, |patience| patience.min(pause))),
+        match self.command() {
+            Some(child) => fds.push(PollFd::new(child, PollFlags::IN)),
+            // The end shows by nothing but looking.
+            None => timeout = Some(timeout.map_or(pause, |patience| patience.min(pause))),
         }
         // A time that does not fit is centuries from now.
         let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
         match poll(&mut fds, timeout.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
             Err(errno) => Err(RecordError::Wait(errno.into())),
-        }
-    }
-}
-
-fn readable(fd: &impl AsFd) -> io::Result<bool> {
-    let mut fds = [PollFd::new(fd, PollFlags::IN)];
-    Ok(poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))? > 0)
-}
-
-/// Follows a process and its descendants: those that it starts from now on by the programs, those
-/// that it has by looking for them until no more are found.
-fn follow_tree(recorder: &mut Recorder, root: Pid) -> Result<(), RecordError> {
-    let pidfd = pidfd_open(root, PidfdFlags::empty()).map_err(|errno| RecordError::NoProcess {
-        pid: root.as_raw_nonzero().get(),
-        source: errno.into(),
-    })?;
-    recorder.follow(Workload::FIRST, pidfd.as_fd())?;
-    loop {
-        let mut found = false;
-        for pid in descendants(root) {
-            // One that has ended meanwhile is none any more.
-            let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty()) else { continue };
-            match recorder.follow(Workload::FIRST, pidfd.as_fd()) {
-                Ok(new) => found |= new,
-                Err(EbpfError::Follow(error))
-                    if error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error()) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        if !found {
-            return Ok(());
         }
     }
 }
@@ -324,15 +249,4 @@ pub(super) fn has_filter(pid: Option<Pid>) -> bool {
     let status = fs::read(path).unwrap_or_default();
     let mode = status.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(b"Seccomp:"));
     mode.is_some_and(|mode| mode.trim_ascii() != b"0")
-}
-
-/// Whether there are processes in a cgroup or below it (cgroups(7)).
-fn is_populated(cgroup: &Path) -> Result<bool, RecordError> {
-    let path = cgroup.join("cgroup.events");
-    match fs::read_to_string(&path) {
-        Ok(events) => Ok(events.lines().any(|line| line == "populated 1")),
-        // It has been removed, so there is nobody in it.
-        Err(error) if error.kind() == io::ErrorKind::NotFound && !cgroup.exists() => Ok(false),
-        Err(source) => Err(RecordError::Cgroup { path, source }),
-    }
 }

@@ -1,5 +1,7 @@
 //! `strait record`.
 
+mod several;
+
 use std::ffi::OsString;
 use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
@@ -11,12 +13,14 @@ use anyhow::Context;
 use rustix::process::Pid;
 use strait_kernel::child::ExecError;
 use strait_kernel::command::{Command, CommandError, Stream};
+use strait_kernel::ebpf::EbpfError;
 use strait_kernel::signal;
 use strait_policy::Recording;
 use strait_policy::recording::Exit;
 use strait_runtime::launch::StartError;
 use strait_runtime::record::{self, Choice, RecordError, Request, Target};
 
+use self::several::Workload;
 use crate::args::{Engine, Record};
 use crate::containers::{self, Chosen};
 use crate::failure::Failure;
@@ -31,27 +35,25 @@ pub fn run(args: &Record) -> Result<ExitCode, Failure> {
 }
 
 fn recorded(args: &Record) -> Result<ExitCode, Failure> {
-    output::check(args.output.as_deref().unwrap_or(Path::new("-"))).map_err(Failure::bad_input)?;
+    let running = running(args)?;
+    if running.len() > 1 {
+        return several::record(args, &running);
+    }
+    let mut file = args.output.clone();
+    if let (Some(file), [one]) = (&mut file, running.as_slice())
+        && file.is_dir()
+    {
+        file.push(one.file());
+    }
+    output::check(file.as_deref().unwrap_or(Path::new("-"))).map_err(Failure::bad_input)?;
     let command;
-    let chosen = args.container.as_deref();
-    let chosen = chosen.map(|name| containers::choose(name, &args.engines)).transpose()?;
-    let target = if let Some(pid) = args.pid {
-        Target::Process(pid)
-    } else if let Some(chosen) = &chosen {
-        if !args.quiet
-            && let Some(container) = &chosen.container
-        {
-            output::say(&format!("strait: recording {}", containers::line(container)));
+    let target = match running.into_iter().next() {
+        Some(one) => one.target,
+        None => {
+            let ours = file.as_deref().is_none_or(|path| path == Path::new("-"));
+            command = apart(self::command(&args.command)?, ours)?;
+            Target::Command { command: &command, enforcement: None }
         }
-        Target::Namespaces(first(chosen)?)
-    } else if let Some(pid) = args.namespaces_of {
-        Target::Namespaces(pid)
-    } else if let Some(cgroup) = &args.cgroup {
-        Target::Cgroup(cgroup.clone())
-    } else {
-        let ours = args.output.as_deref().is_none_or(|path| path == Path::new("-"));
-        command = apart(self::command(&args.command)?, ours)?;
-        Target::Command { command: &command, enforcement: None }
     };
     let request = Request {
         target,
@@ -60,18 +62,47 @@ fn recorded(args: &Record) -> Result<ExitCode, Failure> {
         ready: args.ready.clone().unwrap_or_default(),
     };
     let recording = record::start(&request).and_then(record::Running::wait).map_err(failure)?;
-    output::write(args.output.as_deref(), recording.to_json().as_bytes())
-        .map_err(Failure::refused)?;
+    output::write(file.as_deref(), recording.to_json().as_bytes()).map_err(Failure::refused)?;
     if !args.quiet {
-        output::say(&format!("strait: {}", said(&recording)));
-        for gap in recording.completeness().gaps() {
-            output::say(&format!("strait: {gap}"));
-        }
-        if let Some(late) = late(&recording) {
-            output::say(&format!("strait: {late}"));
-        }
+        say(&recording, "strait: ");
     }
     end_as(recording.exit())
+}
+
+/// The workloads that run already, of those that are to be recorded.
+fn running(args: &Record) -> Result<Vec<Workload>, Failure> {
+    let mut running = Vec::new();
+    for &pid in &args.pid {
+        running.push(Workload::new(Target::Process(pid), "pid", pid.to_string()));
+    }
+    for cgroup in &args.cgroup {
+        let path = cgroup.canonicalize().unwrap_or_else(|_| cgroup.clone());
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        running.push(Workload::new(Target::Cgroup(cgroup.clone()), "cgroup", name));
+    }
+    for name in &args.container {
+        let chosen = containers::choose(name, &args.engines)?;
+        if !args.quiet
+            && let Some(container) = &chosen.container
+        {
+            output::say(&format!("strait: recording {}", containers::line(container)));
+        }
+        running.push(Workload::new(Target::Namespaces(first(&chosen)?), "container", name));
+    }
+    for &pid in &args.namespaces_of {
+        running.push(Workload::new(Target::Namespaces(pid), "namespaces-of", pid.to_string()));
+    }
+    Ok(running)
+}
+
+/// Says what a recording has, and what it has not.
+fn say(recording: &Recording, before: &str) {
+    let mut lines = vec![said(recording)];
+    lines.extend(recording.completeness().gaps());
+    lines.extend(late(recording));
+    for line in lines {
+        output::say(&format!("{before}{line}"));
+    }
 }
 
 /// The first process of a container.
@@ -132,7 +163,10 @@ pub fn failure(error: RecordError) -> Failure {
         }
         RecordError::NoProcess { .. }
         | RecordError::Namespaces { .. }
-        | RecordError::Target { .. } => Failure::bad_input(error),
+        | RecordError::Target { .. }
+        | RecordError::OneAtATime { .. }
+        | RecordError::Overlap { .. }
+        | RecordError::Ebpf(EbpfError::Workloads { .. }) => Failure::bad_input(error),
         RecordError::Exec(_) | RecordError::Start(_) => {
             Failure::with_status(error.exit_status(), error)
         }
