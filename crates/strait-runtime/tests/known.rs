@@ -583,7 +583,7 @@ fn the_default_profiles_of_engines_are_known() {
 fn the_default_profile_of_pods_is_known() {
     const RELEASE: &str = "2.1.9";
     let test = "the_default_profile_of_pods_is_known";
-    let Some(cri) = Cri::start(test, "runc") else { return };
+    let Some(cri) = Cri::start(test, str::to_owned) else { return };
     let release = cri.release();
     if release != RELEASE {
         skip(test, &format!("it is of containerd {RELEASE}, and here is {release}"));

@@ -1,11 +1,12 @@
 //! containerd with its CRI and NRI for tests: pods as a kubelet has them made, without a kubelet.
 //!
 //! What distributions of today have is too old for NRI, so a newer containerd is fetched from Debian's
-//! archive once and unpacked below `target/`, never into the system. Pods are on the machine's own
-//! network, so that no network plugin is needed. gRPC is spoken by curl.
+//! archive once and unpacked below `target/`, never into the system; the machine's own can be had too. Pods
+//! are on the machine's own network, so that no network plugin is needed. gRPC is spoken by curl.
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -14,7 +15,7 @@ use std::time::Duration;
 use prost::Message;
 use tempfile::TempDir;
 
-use crate::engine::{can_contain, in_path, rootfs, succeed};
+use crate::engine::{can_contain, has_unified, in_path, naming, rootfs, succeed};
 use crate::skip;
 
 /// The name of the image that all containers are of: a static busybox.
@@ -40,10 +41,13 @@ pub struct Pod {
 }
 
 impl Cri {
-    /// Starts it, with this program as the runtime of the handler `strait` beside runc; where that cannot
-    /// be it says why, for this test, and there is none.
-    pub fn start(test: &str, runtime: &str) -> Option<Cri> {
-        match Cri::try_start(runtime) {
+    /// Starts it; where that cannot be it says why, for this test, and there is none.
+    ///
+    /// Pods are run by runc unless a handler says otherwise: `strait` and `strait-crun` are what `strait` gives
+    /// for `runc` and `crun`, the path of a program, the latter with the annotations of Strait passed on;
+    /// and `annotated` is `strait` where all annotations of pods are passed on.
+    pub fn start(test: &str, strait: impl Fn(&str) -> String) -> Option<Cri> {
+        match containerd().and_then(|programs| Cri::try_start(programs, CONFIG, &strait)) {
             Ok(cri) => Some(cri),
             Err(reason) => {
                 skip(test, &format!("containerd with CRI and NRI: {reason}"));
@@ -52,22 +56,39 @@ impl Cri {
         }
     }
 
-    fn try_start(runtime: &str) -> Result<Cri, String> {
+    /// The same of the containerd that is installed on the machine, which may know nothing of NRI, with the
+    /// handlers `strait` and `strait-crun` alone.
+    pub fn start_installed(test: &str, strait: impl Fn(&str) -> String) -> Option<Cri> {
+        match installed().and_then(|programs| Cri::try_start(programs, CONFIG_2, &strait)) {
+            Ok(cri) => Some(cri),
+            Err(reason) => {
+                skip(test, &format!("the machine's own containerd with CRI: {reason}"));
+                None
+            }
+        }
+    }
+
+    fn try_start(
+        programs: PathBuf,
+        config: &str,
+        strait: &dyn Fn(&str) -> String,
+    ) -> Result<Cri, String> {
         can_contain()?;
         for program in ["runc", "curl", "dpkg-deb", "xz", "sha256sum"] {
             if !in_path(program) {
                 return Err(format!("{program} is not installed"));
             }
         }
-        let programs = containerd()?;
         let folder = tempfile::Builder::new().prefix("strait-").tempdir();
         let folder = folder.map_err(|error| format!("no folder for it: {error}"))?;
         let path = |name: &str| folder.path().join(name).display().to_string();
         rootfs(&folder.path().join("root"))?;
-        let config = CONFIG
+        let strait_crun = apart(folder.path(), &strait("crun"))?;
+        let config = config
             .replace("FOLDER", &folder.path().display().to_string())
             .replace("IMAGE", IMAGE)
-            .replace("RUNTIME", runtime);
+            .replace("STRAIT_CRUN", &strait_crun)
+            .replace("STRAIT", &strait("runc"));
         fs::write(path("config.toml"), config).map_err(|error| error.to_string())?;
         let daemon = daemon(folder.path(), &programs)?;
         let cri = Cri { folder, programs, daemon, calls: AtomicU32::new(0) };
@@ -247,6 +268,33 @@ impl Cri {
         text.trim().parse().map_err(|_| format!("{container} has no process"))
     }
 
+    /// Ends a container and removes it.
+    ///
+    /// # Errors
+    /// What it said if that failed.
+    pub fn remove_container(&self, container: &str) -> Result<(), String> {
+        let id = Id { id: container.to_owned() };
+        self.call::<_, Empty>("StopContainer", &id)?;
+        self.call::<_, Empty>("RemoveContainer", &id).map(drop)
+    }
+
+    /// What there is of its containers: processes that have something of its folder among their arguments,
+    /// and mounts in it. Its daemon is none of these.
+    pub fn remains(&self) -> Vec<String> {
+        let processes = naming(self.folder()).into_iter();
+        let processes = processes.filter(|&(pid, _)| pid != self.daemon.id());
+        let processes = processes.map(|(pid, line)| format!("process {pid}: {line}"));
+        let mounts = self.mounts();
+        processes.chain(mounts.iter().map(|point| format!("mount {point}"))).collect()
+    }
+
+    fn mounts(&self) -> Vec<String> {
+        let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+        let points = mounts.lines().filter_map(|line| line.split(' ').nth(1));
+        let ours = points.filter(|point| Path::new(point).starts_with(self.folder()));
+        ours.map(str::to_owned).collect()
+    }
+
     /// Ends a pod with its containers and removes them.
     pub fn remove(&self, pod: &Pod) {
         // What is not there is removed.
@@ -334,11 +382,8 @@ impl Drop for Cri {
             let _ = self.call::<_, Empty>("RemovePodSandbox", &pod);
         }
         self.stop();
-        let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-        let points = mounts.lines().filter_map(|line| line.split(' ').nth(1));
-        let ours = points.filter(|point| Path::new(point).starts_with(self.folder.path()));
-        for point in ours.collect::<Vec<_>>().into_iter().rev() {
-            let _ = Command::new("umount").args(["--lazy", point]).status();
+        for point in self.mounts().into_iter().rev() {
+            let _ = Command::new("umount").args(["--lazy", &point]).status();
         }
     }
 }
@@ -354,6 +399,9 @@ state = "FOLDER/state"
   socket_path = "FOLDER/nri.sock"
   plugin_path = "FOLDER/plugins"
   plugin_config_path = "FOLDER/none"
+  # Tests do not depend on how fast the machine is.
+  plugin_registration_timeout = "60s"
+  plugin_request_timeout = "60s"
 [plugins.'io.containerd.cri.v1.images'.pinned_images]
   sandbox = "IMAGE"
 [plugins.'io.containerd.cri.v1.runtime']
@@ -368,9 +416,76 @@ state = "FOLDER/state"
   [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.strait]
     runtime_type = "io.containerd.runc.v2"
     [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.strait.options]
-      BinaryName = "RUNTIME"
+      BinaryName = "STRAIT"
+      Root = "FOLDER/runc"
+  [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.strait-crun]
+    runtime_type = "io.containerd.runc.v2"
+    pod_annotations = ["io.strait.*"]
+    [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.strait-crun.options]
+      BinaryName = "STRAIT_CRUN"
+      Root = "FOLDER/crun"
+  [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.annotated]
+    runtime_type = "io.containerd.runc.v2"
+    pod_annotations = ["*"]
+    [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.annotated.options]
+      BinaryName = "STRAIT"
       Root = "FOLDER/runc"
 "#;
+
+/// The same before containerd 2: there is no NRI, or it is off.
+const CONFIG_2: &str = r#"
+version = 2
+root = "FOLDER/data"
+state = "FOLDER/state"
+[grpc]
+  address = "FOLDER/state/sock"
+[plugins.'io.containerd.internal.v1.opt']
+  path = "FOLDER/opt"
+[plugins.'io.containerd.grpc.v1.cri']
+  restrict_oom_score_adj = true
+  sandbox_image = "IMAGE"
+  [plugins.'io.containerd.grpc.v1.cri'.cni]
+    bin_dir = "FOLDER/none"
+    conf_dir = "FOLDER/none"
+  [plugins.'io.containerd.grpc.v1.cri'.containerd.runtimes.runc]
+    runtime_type = "io.containerd.runc.v2"
+    [plugins.'io.containerd.grpc.v1.cri'.containerd.runtimes.runc.options]
+      Root = "FOLDER/runc"
+  [plugins.'io.containerd.grpc.v1.cri'.containerd.runtimes.strait]
+    runtime_type = "io.containerd.runc.v2"
+    [plugins.'io.containerd.grpc.v1.cri'.containerd.runtimes.strait.options]
+      BinaryName = "STRAIT"
+      Root = "FOLDER/runc"
+  [plugins.'io.containerd.grpc.v1.cri'.containerd.runtimes.strait-crun]
+    runtime_type = "io.containerd.runc.v2"
+    pod_annotations = ["io.strait.*"]
+    [plugins.'io.containerd.grpc.v1.cri'.containerd.runtimes.strait-crun.options]
+      BinaryName = "STRAIT_CRUN"
+      Root = "FOLDER/crun"
+"#;
+
+/// What runs a runtime where it can: crun cannot where a machine has both trees of cgroups, unless it does not
+/// see the second.
+fn apart(folder: &Path, runtime: &str) -> Result<String, String> {
+    let hide = if has_unified() { "umount /sys/fs/cgroup/unified && " } else { "" };
+    let text = format!(
+        "#!/bin/sh\nexec unshare --mount sh -c '{hide}exec \"$0\" \"$@\"' {runtime} \"$@\"\n"
+    );
+    let script = folder.join("run-crun");
+    let failed = |error: std::io::Error| error.to_string();
+    fs::write(&script, text).map_err(failed)?;
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).map_err(failed)?;
+    Ok(script.display().to_string())
+}
+
+/// The folder with the programs of the containerd that is installed.
+fn installed() -> Result<PathBuf, String> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut folders = std::env::split_paths(&path);
+    let it =
+        folders.find(|folder| folder.join("containerd").is_file() && folder.join("ctr").is_file());
+    it.ok_or_else(|| "containerd is not installed".to_owned())
+}
 
 /// Starts it by the configuration in this folder.
 fn daemon(folder: &Path, programs: &Path) -> Result<Child, String> {

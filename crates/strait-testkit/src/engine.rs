@@ -528,7 +528,7 @@ pub(crate) fn can_contain() -> Result<(), String> {
 }
 
 /// The processes that were started with something in this folder among their arguments.
-fn naming(folder: &Path) -> Vec<(u32, String)> {
+pub(crate) fn naming(folder: &Path) -> Vec<(u32, String)> {
     let folder = folder.as_os_str().as_encoded_bytes();
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
     let line = |entry: fs::DirEntry| {
@@ -553,7 +553,7 @@ pub(crate) fn in_path(program: &str) -> bool {
 }
 
 /// Whether version 2 of cgroups is mounted beside version 1.
-fn has_unified() -> bool {
+pub(crate) fn has_unified() -> bool {
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
     mounts.lines().any(|line| line.split(' ').nth(1) == Some("/sys/fs/cgroup/unified"))
 }

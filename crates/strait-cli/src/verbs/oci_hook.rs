@@ -79,7 +79,7 @@ fn refusing(mut spec: Spec, failure: &Failure) -> Result<Spec, Failure> {
 
 /// Demands that the runtime has been told of what the container is to have: who has asked for it, a
 /// plugin of NRI, does not learn what has become of that.
-fn confirm(args: &OciHook, container: &Created) -> Result<(), Failure> {
+fn confirm(args: &OciHook, container: &Created, records: bool) -> Result<(), Failure> {
     let file = container.bundle.join("config.json");
     let spec = Spec::read(&file).map_err(Failure::bad_input)?;
     let spec = spec.ok_or_else(|| Failure::bad_input(anyhow!("there is no {}", file.display())))?;
@@ -89,7 +89,7 @@ fn confirm(args: &OciHook, container: &Created) -> Result<(), Failure> {
     let library = libseccomp::newest_known().ok();
     let confirmed = policies.confirm(&choice, &spec, &runtimes(args.runtime), library);
     confirmed.map_err(Failure::bad_input)?;
-    if container.record.is_some() && spec.profile().is_none() {
+    if records && spec.profile().is_none() {
         return Err(Failure::bad_input(anyhow!(
             "annotation {RECORD}: a container without a seccomp profile cannot be recorded, as it is \
              the loading of one that tells what is the runtime's: give it RuntimeDefault, or have the \
@@ -106,14 +106,12 @@ pub fn runtimes(one: Option<Runtime>) -> Vec<Runtime> {
 
 fn created(args: &OciHook, state: &Spec) -> Result<ExitCode, Failure> {
     let container = Created::new(state).map_err(Failure::bad_input)?;
-    if args.confirm {
-        confirm(args, &container)?;
-    }
     let recordings = absolute(&args.folders.recordings);
     let destination = hook::destination(state, &recordings).map_err(Failure::bad_input)?;
-    let (Some(_), Some(file)) = (destination, &container.record) else {
-        return Ok(ExitCode::SUCCESS);
-    };
+    if args.confirm {
+        confirm(args, &container, destination.is_some())?;
+    }
+    let Some(destination) = destination else { return Ok(ExitCode::SUCCESS) };
     let program = super::oci_runtime::program()?;
     let pid = container.pid.as_raw_nonzero().to_string();
     let mut arguments: Vec<&OsStr> = vec![
@@ -127,7 +125,7 @@ fn created(args: &OciHook, state: &Spec) -> Result<ExitCode, Failure> {
         "--recordings".as_ref(),
         recordings.as_ref(),
         "--file".as_ref(),
-        file.as_ref(),
+        destination.name().as_ref(),
     ];
     let runtime = hook::runtime();
     if let Some(runtime) = &runtime {

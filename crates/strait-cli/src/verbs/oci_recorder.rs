@@ -45,9 +45,7 @@ pub fn run(args: &OciRecorder) -> Result<ExitCode, Failure> {
         // Nobody reads what a recorder says: it stands beside where the recording would be.
         let text =
             format!("strait: {} was not recorded: {error:#}\n", destination.path().display());
-        if let Ok(beside) = Destination::new(&args.recordings, &format!("{}.error", args.file)) {
-            let _ = beside.write(text.as_bytes());
-        }
+        let _ = destination.write_error(&text);
         Failure::refused(error)
     })
 }

@@ -7,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 use serde_json::Value;
 use strait_testkit::cri::{Cri, IMAGE};
 
-use crate::recorded::wait;
+use crate::recorded::{observes, wait};
 use crate::setup::{STRAIT, Setup, text};
 
 const SLEEP: [&str; 2] = ["/bin/sleep", "1000"];
@@ -22,7 +22,19 @@ fn strait(cri: &Cri, arguments: &[&str]) -> Output {
 #[test]
 fn pods_are_found_verified_and_recorded() {
     let setup = Setup::new();
-    let Some(cri) = Cri::start("pods are found", &setup.program("runc")) else { return };
+    let cri = Cri::start("pods are found", |runtime| setup.program(runtime));
+    cri.iter().for_each(|cri| are_found(&setup, cri));
+}
+
+/// What distributions have is older, and knows nothing of plugins.
+#[test]
+fn pods_of_the_installed_containerd_are_found_verified_and_recorded() {
+    let setup = Setup::new();
+    let cri = Cri::start_installed("pods are found", |runtime| setup.program(runtime));
+    cri.iter().for_each(|cri| are_found(&setup, cri));
+}
+
+fn are_found(setup: &Setup, cri: &Cri) {
     fs::write(setup.path("policies/bindings"), format!("{IMAGE} no-mkdir\n* -\n")).unwrap();
     let pod = cri.pod("web", &[], "").unwrap();
     let default = cri.run(&pod, "app", true, &SLEEP).unwrap();
@@ -30,7 +42,7 @@ fn pods_are_found_verified_and_recorded() {
     let bound = cri.pod("bound", &[], "strait").unwrap();
     let bound = cri.run(&bound, "bound", true, &SLEEP).unwrap();
 
-    let output = strait(&cri, &["containers", "--json"]);
+    let output = strait(cri, &["containers", "--json"]);
     let list: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
         panic!("{error}: {}", text(&output));
     });
@@ -54,12 +66,12 @@ fn pods_are_found_verified_and_recorded() {
         }
     }
 
-    let output = strait(&cri, &["inspect", "--container", "app"]);
+    let output = strait(cri, &["inspect", "--container", "app"]);
     assert!(output.status.success() && text(&output).contains("sleep"), "{}", text(&output));
 
     let policy = setup.path("policies/no-mkdir.yaml").display().to_string();
     for (container, holds) in [("bound", 0), ("app", 1), ("open", 1)] {
-        let output = strait(&cri, &["verify", "--container", container, "--policy", &policy]);
+        let output = strait(cri, &["verify", "--container", container, "--policy", &policy]);
         assert_eq!(output.status.code(), Some(holds), "{container}: {}", text(&output));
     }
 
@@ -70,11 +82,8 @@ fn pods_are_found_verified_and_recorded() {
         .stdin(Stdio::null())
         .spawn();
     let mut recorder = recorder.unwrap();
-    // The recording begins some time from now: what it is to have is repeated.
-    for _ in 0..20 {
-        assert_eq!(cri.exec(&default, &["/bin/mkdir", "-p", "/tmp/new"]), Ok(0));
-        std::thread::sleep(std::time::Duration::from_millis(100));
-    }
+    wait("it observes", || observes(recorder.id()));
+    assert_eq!(cri.exec(&default, &["/bin/mkdir", "-p", "/tmp/new"]), Ok(0));
     let pid = recorder.id().to_string();
     assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
     let _ = recorder.wait().unwrap();

@@ -7,6 +7,8 @@ mod binding;
 mod cri;
 mod hook;
 mod nri;
+mod plugin;
+mod pods;
 mod recorded;
 mod recording;
 mod restarts;

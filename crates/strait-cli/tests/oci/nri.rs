@@ -2,12 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
-use std::process::{Child, Command, Stdio};
 
 use strait_testkit::cri::{Cri, IMAGE};
 
+use crate::plugin::Plugin;
 use crate::recorded::{calls, is_whole, recorders, recording, wait};
 use crate::setup::{STRAIT, Setup, strait};
 
@@ -15,53 +14,12 @@ use crate::setup::{STRAIT, Setup, strait};
 const SLEEP: [&str; 2] = ["/bin/sleep", "1000"];
 const MKDIR: [&str; 2] = ["/bin/mkdir", "/tmp/new"];
 
-/// The plugin, until it is dropped.
-struct Plugin {
-    process: Child,
-    said: std::path::PathBuf,
-}
-
-impl Plugin {
-    fn start(setup: &Setup, cri: &Cri) -> Plugin {
-        let before = cri.log().matches("connected and synchronized").count();
-        let said = setup.path("said");
-        let process = Command::new(STRAIT)
-            .args(["nri", "--runtime", "runc", "--socket"])
-            .arg(cri.nri())
-            .arg("--policies")
-            .arg(setup.path("policies"))
-            .arg("--recordings")
-            .arg(setup.path("recordings"))
-            .stdin(Stdio::null())
-            .stderr(fs::File::create(&said).unwrap())
-            .spawn()
-            .unwrap();
-        let plugin = Plugin { process, said };
-        wait("the plugin is taken", || plugin.said().contains("containerd 2."));
-        // Containers are told of from then on.
-        let times = || cri.log().matches("connected and synchronized").count();
-        wait("it is told what there is", || times() > before);
-        plugin
-    }
-
-    fn said(&self) -> String {
-        let mut said = String::new();
-        let _ = fs::File::open(&self.said).unwrap().read_to_string(&mut said);
-        said
-    }
-}
-
-impl Drop for Plugin {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
 #[test]
 fn pods_are_recorded_by_the_plugin() {
     let setup = Setup::new();
-    let Some(cri) = Cri::start("pods are recorded", &setup.program("runc")) else { return };
+    let Some(cri) = Cri::start("pods are recorded", |runtime| setup.program(runtime)) else {
+        return;
+    };
     let plugin = Plugin::start(&setup, &cri);
 
     let plain = cri.pod("plain", &[], "").unwrap();
@@ -87,7 +45,7 @@ fn pods_are_recorded_by_the_plugin() {
     assert!(is_confined(&cri, &open));
     cri.remove(&pod);
 
-    let file = setup.path("recordings/one.web.json");
+    let file = setup.path("recordings/shop_web_one.web.json");
     let recording = recording(&setup, &file);
     is_whole(&recording);
     let called = serde_json::json!({"pod": "shop/web", "name": "one", "image": IMAGE});
@@ -98,7 +56,7 @@ fn pods_are_recorded_by_the_plugin() {
         calls(&recording, "start-up", "busybox").is_superset(&BTreeSet::from(["mkdir", "brk"]))
     );
     assert!(calls(&recording, "outside", "busybox").contains("chmod"));
-    assert!(setup.path("recordings/2.json").exists());
+    assert!(setup.path("recordings/shop_web_two.2.json").exists());
 
     // Such a recording makes a policy that starts the pod.
     let policy = setup.path("policies/web.yaml").display().to_string();
@@ -111,7 +69,7 @@ fn pods_are_recorded_by_the_plugin() {
 #[test]
 fn what_the_runtime_passes_over_stops_the_container() {
     let setup = Setup::new();
-    let Some(cri) = Cri::start("pods are bound", &setup.program("runc")) else { return };
+    let Some(cri) = Cri::start("pods are bound", |runtime| setup.program(runtime)) else { return };
     let _plugin = Plugin::start(&setup, &cri);
 
     // runc is told of no profile, or of containerd's own, whatever the plugin says.
@@ -154,7 +112,9 @@ fn what_the_runtime_passes_over_stops_the_container() {
 #[test]
 fn what_the_plugin_has_missed_is_named() {
     let setup = Setup::new();
-    let Some(mut cri) = Cri::start("a plugin is away", &setup.program("runc")) else { return };
+    let Some(mut cri) = Cri::start("a plugin is away", |runtime| setup.program(runtime)) else {
+        return;
+    };
     let plugin = Plugin::start(&setup, &cri);
     let asks = [("io.strait.policy", "no-mkdir")];
     let pod = cri.pod("bound", &asks, "strait").unwrap();
@@ -215,7 +175,9 @@ fn what_the_plugin_has_missed_is_named() {
 #[test]
 fn an_engine_starts_its_plugin_itself() {
     let setup = Setup::new();
-    let Some(mut cri) = Cri::start("a plugin is started", &setup.program("runc")) else { return };
+    let Some(mut cri) = Cri::start("a plugin is started", |runtime| setup.program(runtime)) else {
+        return;
+    };
     let path = |name: &str| setup.path(name).display().to_string();
     let script = format!(
         "#!/bin/sh\nexec {STRAIT} nri --policies {} --recordings {} 2>>{}\n",

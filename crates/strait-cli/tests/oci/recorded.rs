@@ -22,6 +22,13 @@ pub fn recorders(setup: &Setup) -> Vec<u32> {
     processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(is_one).collect()
 }
 
+/// Whether this process observes: its programs are attached.
+pub fn observes(process: u32) -> bool {
+    let links = fs::read_dir(format!("/proc/{process}/fd")).into_iter().flatten().flatten();
+    let mut links = links.filter_map(|entry| fs::read_link(entry.path()).ok());
+    links.any(|link| link.to_string_lossy().contains("bpf_link"))
+}
+
 /// Waits until this is so.
 #[track_caller]
 pub fn wait(what: &str, is_so: impl Fn() -> bool) {

@@ -6,7 +6,9 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 use strait_testkit::engine::{Engine, Kind, Profile};
 
-use crate::recorded::{RECORD_ALL, calls, is_whole, recorders, recording, start_recorded, wait};
+use crate::recorded::{
+    RECORD_ALL, calls, is_whole, observes, recorders, recording, start_recorded, wait,
+};
 use crate::setup::{STRAIT, on_each, text};
 
 /// Makes a folder in its first run, and changes its mode in the second.
@@ -62,14 +64,7 @@ fn a_recording_of_a_running_container_ends_with_that_run() {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        // It observes when its programs are attached.
-        let descriptors = format!("/proc/{}/fd", record.id());
-        let is_attached = || {
-            let links = fs::read_dir(&descriptors).into_iter().flatten().flatten();
-            let mut links = links.filter_map(|entry| fs::read_link(entry.path()).ok());
-            links.any(|link| link.to_string_lossy().contains("bpf_link"))
-        };
-        wait("it observes", is_attached);
+        wait("it observes", || observes(record.id()));
         engine.exec("again", &["/bin/touch", "/tmp/more"]).unwrap();
         engine.restart("again").unwrap();
         let output = record.wait_with_output().unwrap();

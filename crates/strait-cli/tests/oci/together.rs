@@ -99,6 +99,11 @@ fn below(folder: &Path) -> BTreeSet<String> {
 }
 
 #[test]
+fn fifty_of_pods() {
+    crate::pods::start_together();
+}
+
+#[test]
 fn fifty_of_docker() {
     start_together(Kind::Docker);
 }

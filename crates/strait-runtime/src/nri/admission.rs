@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use strait_abi::KernelVersion;
 use strait_policy::format::{Runtime, Target};
+use strait_policy::recording::Container as Called;
 
 use super::message::{
     Container, ContainerAdjustment, Hook, Hooks, LinuxContainerAdjustment, LinuxSeccomp,
@@ -20,6 +21,7 @@ use crate::inspect::capability_names;
 use crate::oci::bind::{BindError, Bound, Choice, Policies};
 use crate::oci::hook::{self, HookError};
 use crate::oci::image::Image;
+use crate::oci::recordings::file_of;
 use crate::oci::spec::{Spec, SpecError};
 use crate::oci::{MODE, POLICY, RECORD};
 
@@ -84,11 +86,14 @@ impl Admission {
         container: Option<&Container>,
     ) -> Result<Option<ContainerAdjustment>, AdmissionError> {
         let container = container.ok_or(AdmissionError::NoContainer)?;
-        let mut asked = asked(pod.ok_or(AdmissionError::NoPod)?, container);
+        let pod = pod.ok_or(AdmissionError::NoPod)?;
+        let mut asked = asked(pod, container);
         let mut spec = spec(container, &asked, 0)?;
         let choice = self.choose(&spec, container)?;
-        if choice.record && !asked.contains_key(RECORD) {
-            let file = format!("{}.json", container.id);
+        let by_image = || choice.record.then(|| format!("{}.json", container.id));
+        if let Some(file) = asked.remove(RECORD).or_else(by_image) {
+            // Not every runtime says in the container's annotations which pod it is of.
+            let file = file_of(&file, Some(&called(pod, container)));
             spec.annotate(RECORD, &file)?;
             asked.insert(RECORD, file);
         }
@@ -183,18 +188,17 @@ fn asked(pod: &PodSandbox, container: &Container) -> BTreeMap<&'static str, Stri
         if let Some(its) = pod.annotations.get(&format!("{name}/container.{}", container.name)) {
             return Some((name, its.clone()));
         }
-        let all = pod.annotations.get(name)?;
-        // Two containers are not recorded into one file.
-        Some((name, if name == RECORD { file_of(all, &container.name) } else { all.clone() }))
+        Some((name, pod.annotations.get(name)?.clone()))
     };
     [POLICY, MODE, RECORD].into_iter().filter_map(of).collect()
 }
 
-/// The file of a container of a pod that is recorded into this file.
-fn file_of(file: &str, container: &str) -> String {
-    match file.rsplit_once('/') {
-        Some((folder, file)) => format!("{folder}/{container}.{file}"),
-        None => format!("{container}.{file}"),
+/// What the runtime calls a container.
+fn called(pod: &PodSandbox, container: &Container) -> Called {
+    Called {
+        pod: Some(format!("{}/{}", pod.namespace, pod.name)),
+        name: Some(container.name.clone()),
+        image: None,
     }
 }
 
@@ -360,9 +364,5 @@ mod tests {
         assert_eq!(of(&[], &[all]), is(POLICY, "all"));
         assert_eq!(of(&[], &[all, its]), is(POLICY, "its"));
         assert_eq!(of(&[(POLICY, "own")], &[all, its]), is(POLICY, "own"));
-        assert_eq!(of(&[], &[(RECORD, "web.json")]), is(RECORD, "app.web.json"));
-        let path = "/var/lib/strait/recordings/web.json";
-        let its = "/var/lib/strait/recordings/app.web.json";
-        assert_eq!(of(&[], &[(RECORD, path)]), is(RECORD, its));
     }
 }

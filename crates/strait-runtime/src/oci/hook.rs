@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use strait_policy::format::Runtime;
 
 use super::RECORD;
-use super::recordings::{Destination, DestinationError};
+use super::recordings::{Destination, DestinationError, file_of};
 use super::spec::{Spec, SpecError};
 
 /// What the recorder says on its standard output when it records.
@@ -57,8 +57,6 @@ pub struct Created {
     pub pid: Pid,
     /// Its id.
     pub id: String,
-    /// Where it is to be recorded, if it is.
-    pub record: Option<String>,
     /// Its bundle.
     pub bundle: PathBuf,
 }
@@ -71,10 +69,9 @@ impl Created {
     pub fn new(state: &Spec) -> Result<Created, HookError> {
         let pid = state.number("pid").and_then(|pid| i32::try_from(pid).ok());
         let pid = pid.filter(|&pid| pid > 0).and_then(Pid::from_raw).ok_or(HookError::NoProcess)?;
-        let record = state.annotation(RECORD)?.map(str::to_owned);
         let bundle = state.text("bundle").unwrap_or_default().into();
         let id = state.text("id").unwrap_or_default().to_owned();
-        Ok(Created { pid, id, record, bundle })
+        Ok(Created { pid, id, bundle })
     }
 
     /// Starts `program`, which is this one, as the recorder of the container, with these arguments.
@@ -149,13 +146,15 @@ pub fn release(runtime: &Path) -> Option<String> {
     (known && !version.is_empty()).then(|| format!("{name} {version}"))
 }
 
-/// Where a container is to be recorded, if it is: looked at before anything is started.
+/// Where a container is to be recorded, if it is: looked at before anything is started. In a pod the file is
+/// the container's own ([`file_of`]).
 ///
 /// # Errors
 /// If the annotation names no file in the folder.
 pub fn destination(spec: &Spec, folder: &Path) -> Result<Option<Destination>, HookError> {
     let Some(file) = spec.annotation(RECORD)? else { return Ok(None) };
-    Ok(Some(Destination::new(folder, file)?))
+    let file = file_of(file, spec.called().as_ref());
+    Ok(Some(Destination::new(folder, &file)?))
 }
 
 /// A profile that lets everything pass. A container without any is recorded under this one, as it
@@ -182,15 +181,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_state_names_the_process_and_the_file() {
+    fn a_state_names_the_process_and_the_bundle() {
         let state = |text: &str| Created::new(&Spec::parse(text.as_bytes()).unwrap());
         let created = state(
             r#"{"ociVersion":"1.0.2","id":"x","status":"created","pid":17,"bundle":"/b",
-                "annotations":{"io.strait.record":"web.json"}}"#,
+                "annotations":{"x":"y"}}"#,
         );
         let created = created.unwrap();
         assert_eq!(created.pid.as_raw_nonzero().get(), 17);
-        assert_eq!((created.id.as_str(), created.record.as_deref()), ("x", Some("web.json")));
+        assert_eq!((created.id.as_str(), created.bundle.to_str()), ("x", Some("/b")));
         for text in ["{}", r#"{"pid":0}"#, r#"{"pid":-1}"#, r#"{"pid":"1"}"#] {
             assert!(matches!(state(text), Err(HookError::NoProcess)), "{text}");
         }
@@ -216,8 +215,7 @@ mod tests {
 
     #[test]
     fn a_recorder_that_fails_is_told_by_its_words() {
-        let created =
-            Created { pid: Pid::INIT, id: "x".to_owned(), record: None, bundle: PathBuf::new() };
+        let created = Created { pid: Pid::INIT, id: "x".to_owned(), bundle: PathBuf::new() };
         let shell = |script: &str| created.start_recorder(Path::new("/bin/sh"), &["-c", script]);
         shell("echo recording").unwrap();
         let error = shell("echo no privilege; exit 3").unwrap_err().to_string();

@@ -12,12 +12,16 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 use strait_policy::Recording;
+use strait_policy::recording::Container;
 
 /// Where recordings are written, unless told otherwise.
 pub const RECORDINGS: &str = "/var/lib/strait/recordings";
 
 /// No recording is larger, in bytes.
 const LIMIT: u64 = 256 << 20;
+/// No name of a file is longer, in bytes. What is written beside it has a longer one, and 255 is what
+/// file systems take.
+const NAME: usize = 230;
 
 /// A file in the folder for recordings, which need not be there yet.
 #[derive(Debug)]
@@ -77,6 +81,22 @@ pub enum DestinationError {
     },
 }
 
+/// The file of a container that is to be recorded into this one. In a pod its name begins with those of
+/// the pod's namespace, the pod and the container (`shop_web_app.FILE`): what is asked for a pod is asked for
+/// each container of each of its replicas, and nobody names the files of another namespace. No name of
+/// Kubernetes has `_` in it.
+pub fn file_of(file: &str, container: Option<&Container>) -> String {
+    let Some(Container { pod: Some(pod), name, .. }) = container else { return file.to_owned() };
+    let (folder, file) = file.rsplit_once('/').map_or(("", file), |(folder, file)| (folder, file));
+    let slash = if folder.is_empty() { "" } else { "/" };
+    let (namespace, pod) = pod.split_once('/').unwrap_or(("", pod));
+    let name = name.as_deref().map(|name| format!("_{name}")).unwrap_or_default();
+    let begin = format!("{namespace}_{pod}{name}.");
+    // It may be that this was done already.
+    let begin = if file.starts_with(&begin) { "" } else { &begin };
+    format!("{folder}{slash}{begin}{file}")
+}
+
 impl Destination {
     /// The file of this name in the folder, or with this path if that is in the folder.
     ///
@@ -96,7 +116,7 @@ impl Destination {
             }
         };
         // One name: then there is no folder on the way that could be a link.
-        let is_name = (1..=200).contains(&inside.len())
+        let is_name = (1..=NAME).contains(&inside.len())
             && !inside.starts_with('.')
             && !inside.contains(|c: char| c == '/' || c.is_control());
         if !is_name {
@@ -126,13 +146,19 @@ impl Destination {
         Ok(Destination { folder: opened, path, name: inside.to_owned() })
     }
 
+    /// The file's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// The file's path.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
     /// Writes the recording of a container. If one of the same container is there, what was recorded
-    /// when it ran before, the file is of all its runs then; anything else is replaced.
+    /// when it ran before, the file is of all its runs then; anything else is replaced. What a kubelet
+    /// starts again is another container, by the same name in the same pod and of the same image.
     ///
     /// # Errors
     /// If it cannot be written, or what is there cannot be read; that stays then.
@@ -140,8 +166,12 @@ impl Destination {
         // Its next run may end while this one is written. Who holds the folder gives it back.
         flock(&self.folder, FlockOperation::LockExclusive)?;
         let before = self.read()?.and_then(|text| Recording::from_json(&text).ok());
-        let same =
-            before.filter(|before| before.name().is_some() && before.name() == recording.name());
+        let is_same = |before: &Recording| {
+            let in_pod = before.container().is_some_and(|of| of.pod.is_some() && of.name.is_some());
+            before.name().is_some() && before.name() == recording.name()
+                || in_pod && before.container() == recording.container()
+        };
+        let same = before.filter(is_same);
         let written = match same {
             Some(before) => self.write(before.merge(recording).to_json().as_bytes()),
             None => self.write(recording.to_json().as_bytes()),
@@ -174,14 +204,26 @@ impl Destination {
     /// # Errors
     /// If it cannot be written; what was there stays then.
     pub fn write(&self, bytes: &[u8]) -> io::Result<()> {
-        let partial = format!(".{}.{}", self.name, std::process::id());
+        self.write_as(&self.name, bytes)
+    }
+
+    /// Says beside the file, in `FILE.error`, why it is not written.
+    ///
+    /// # Errors
+    /// As for [`Destination::write`].
+    pub fn write_error(&self, text: &str) -> io::Result<()> {
+        self.write_as(&format!("{}.error", self.name), text.as_bytes())
+    }
+
+    fn write_as(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        let partial = format!(".{name}.{}", std::process::id());
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mut file = File::from(openat(&self.folder, &partial, flags, Mode::from(0o600))?);
         let written = (|| {
             file.write_all(bytes)?;
             file.sync_all()?;
-            renameat(&self.folder, &partial, &self.folder, &self.name)?;
+            renameat(&self.folder, &partial, &self.folder, name)?;
             Ok(())
         })();
         if written.is_err() {
@@ -255,6 +297,68 @@ mod tests {
         assert!(destination.add(&run("other", 9)).is_err(), "what cannot be read stays");
         assert_eq!(fs::metadata(destination.path()).unwrap().len(), LIMIT + 1);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_container_of_a_pod_has_a_file_of_its_own() {
+        let of = |pod: &str, name: Option<&str>| Container {
+            pod: Some(pod.to_owned()),
+            name: name.map(str::to_owned),
+            image: None,
+        };
+        let (app, pause) = (of("shop/web-0", Some("app")), of("shop/web-0", None));
+        let path = "/var/lib/strait/recordings/web.json";
+        let its = "/var/lib/strait/recordings/shop_web-0_app.web.json";
+        for (file, container, is) in [
+            ("web.json", None, "web.json"),
+            ("web.json", Some(&Container::default()), "web.json"),
+            ("web.json", Some(&app), "shop_web-0_app.web.json"),
+            ("web.json", Some(&pause), "shop_web-0.web.json"),
+            // The plugin has done it, and the hook does it again.
+            ("shop_web-0_app.web.json", Some(&app), "shop_web-0_app.web.json"),
+            (path, Some(&app), its),
+            (its, Some(&app), its),
+            // Those of another namespace, pod or container are not to be had.
+            ("prod_web-0_app.web.json", Some(&app), "shop_web-0_app.prod_web-0_app.web.json"),
+            ("shop_web-0_ap.x", Some(&app), "shop_web-0_app.shop_web-0_ap.x"),
+            ("../x", Some(&app), "../shop_web-0_app.x"),
+        ] {
+            assert_eq!(file_of(file, container), is, "{file} {container:?}");
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let run = |id: &str, nr: u32, image: &str| {
+            let engine = Engine { name: "ebpf".to_owned(), reason: "test".to_owned() };
+            let mut recording = Recording::builder(engine, "6.18.0");
+            let container = Container { image: Some(image.to_owned()), ..app.clone() };
+            recording.name(id).container(container);
+            recording.call("/bin/x", Arch::X86_64, nr, &Outcomes::default());
+            recording.build()
+        };
+        // A kubelet has another container made where one has ended.
+        let destination = Destination::new(folder.path(), "shop_web-0_app.web.json").unwrap();
+        for (id, nr, image, there) in [
+            ("one", 1, "web:1", &[1][..]),
+            ("two", 2, "web:1", &[1, 2]),
+            ("three", 3, "web:1", &[1, 2, 3]),
+            ("four", 4, "web:2", &[4]),
+        ] {
+            destination.add(&run(id, nr, image)).unwrap();
+            let text = fs::read_to_string(destination.path()).unwrap();
+            let recording = Recording::from_json(&text).unwrap();
+            let numbers: Vec<u32> = recording.calls().iter().map(|call| call.nr).collect();
+            assert_eq!(numbers, there, "{id}");
+        }
+    }
+
+    #[test]
+    fn the_longest_name_leaves_room_for_what_is_beside_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let name = "x".repeat(NAME);
+        let destination = Destination::new(folder.path(), &name).unwrap();
+        destination.write(b"recording").unwrap();
+        destination.write_error("error").unwrap();
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+        assert!(Destination::new(folder.path(), &format!("{name}x")).is_err());
     }
 
     #[test]
