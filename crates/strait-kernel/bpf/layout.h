@@ -12,7 +12,6 @@
 const volatile u32 adopt_threads = 0;   // so are the threads of a process that is
 const volatile u32 cgroup_count = 0;    // and who calls in one of these cgroups: workload by index
 const volatile u32 namespace_count = 0; // or in one of these sets of namespaces
-const volatile u64 attached_at = 0;     // monotonic nanoseconds; who has started later is new
 const volatile u32 cpus = 1;
 
 // Sizes (shared). ENTRIES is at most 16384: cached entries have 14 bits.
@@ -31,13 +30,13 @@ enum {
 	ARGUMENTS = 6,
 };
 
-// The namespaces of a workload, by inode number; 0: any (shared).
+// The namespaces of a workload, by inode number; 0: any (shared). Until they are known they are ones
+// that nobody is in.
 struct namespaces {
 	u32 pid;
 	u32 mnt;
 	u32 net;
 };
-const volatile struct namespaces namespaces[WORKLOADS] = {};
 
 // What is to be known of a call's arguments, by number (shared). A bit for each argument.
 struct interest {
@@ -161,8 +160,10 @@ enum { ROW_EXECED = 1 }; // a task of it has exec'd
 
 // Shared. By lineage: outer and inner.
 struct workload {
+	u64 since; // monotonic nanoseconds; who has started later is new
 	u32 phase[2];
 	u32 tasks;
+	u32 unused;
 };
 
 // Shared.

@@ -113,6 +113,14 @@ struct {
 	TYPE(value, struct tally);
 } tallies SEC(".maps");
 
+// By workload. Not read-only data: which namespaces it is may not be known before the programs are there.
+struct {
+	UINT(type, BPF_MAP_TYPE_ARRAY);
+	UINT(max_entries, WORKLOADS);
+	TYPE(key, u32);
+	TYPE(value, struct namespaces);
+} namespaces SEC(".maps");
+
 // How often io_uring did each operation, by workload * OPERATIONS + opcode.
 struct {
 	UINT(type, BPF_MAP_TYPE_ARRAY);

@@ -355,29 +355,51 @@ enum { NO_WORKLOAD = 0xffffffff };
 NOINLINE u32 pid_namespace_of(struct task_struct *task)
 {
 	struct pid_namespace *ns;
-	u32 inum = 0;
-	struct pid *pid = task->thread_pid;
-	if (!pid)
+	struct pid *pid;
+	u32 inum = 0, level;
+	if (READ(pid, &task->thread_pid) || !pid || READ(level, &pid->level))
 		return 0;
-	struct upid *upid = (void *)&pid->numbers + pid->level * sizeof(struct upid);
+	struct upid *upid = (void *)&pid->numbers + level * sizeof(struct upid);
 	if (READ(ns, &upid->ns) || READ(inum, &ns->ns.inum))
 		return 0;
 	return inum;
 }
 
+// The mount and network namespaces of a task; 0: it ends and has given them up.
+INLINE u32 namespaces_of(struct task_struct *task, u32 *mnt, u32 *net)
+{
+	struct nsproxy *proxy = task->nsproxy;
+	if (!proxy)
+		return 0;
+	*mnt = proxy->mnt_ns->ns.inum;
+	*net = proxy->net_ns->ns.inum;
+	return 1;
+}
+
+// The same by helper calls, for what is not a call. For each pointer that is read of a task directly the
+// verifier looks through all types of the kernel, four times: 3 ms in each program.
+INLINE u32 read_namespaces_of(struct task_struct *task, u32 *mnt, u32 *net)
+{
+	struct nsproxy *proxy;
+	struct mnt_namespace *mnt_ns;
+	struct net *net_ns;
+	return !READ(proxy, &task->nsproxy) && proxy && !READ(mnt_ns, &proxy->mnt_ns) &&
+	       !READ(net_ns, &proxy->net_ns) && !READ(*mnt, &mnt_ns->ns.inum) &&
+	       !READ(*net, &net_ns->ns.inum);
+}
+
 // The workload whose namespaces the current task is in. This is asked at each call of whoever is not
 // followed, on the whole machine: what takes a helper call comes last.
-NOINLINE u32 by_namespaces(void)
+INLINE u32 by_namespaces(u32 in_call)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
-	struct nsproxy *proxy = task->nsproxy;
-	// A task that ends has given them up.
-	if (!proxy)
+	u32 in_mnt = 0, in_net = 0, in_pid = 0;
+	if (!(in_call ? namespaces_of(task, &in_mnt, &in_net)
+		      : read_namespaces_of(task, &in_mnt, &in_net)))
 		return NO_WORKLOAD;
-	u32 in_mnt = proxy->mnt_ns->ns.inum, in_net = proxy->net_ns->ns.inum, in_pid = 0;
 	for (u32 i = 0; i < WORKLOADS && i < namespace_count; i++) {
-		const volatile struct namespaces *of = &namespaces[i];
-		if ((of->mnt && of->mnt != in_mnt) || (of->net && of->net != in_net))
+		struct namespaces *of = bpf_map_lookup_elem(&namespaces, &i);
+		if (!of || (of->mnt && of->mnt != in_mnt) || (of->net && of->net != in_net))
 			continue;
 		if (of->pid && !in_pid)
 			in_pid = pid_namespace_of(task);
@@ -396,7 +418,7 @@ APART u32 by_cgroup(void)
 }
 
 // The current task has no storage: it is an orphan, or one to adopt. Gives its number.
-APART u32 adopt(void)
+INLINE u32 adopt(u32 in_call)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct stats *st = statistics();
@@ -417,13 +439,13 @@ APART u32 adopt(void)
 	if (cgroup_count)
 		workload = by_cgroup();
 	if (namespace_count && workload == NO_WORKLOAD)
-		workload = by_namespaces();
+		workload = by_namespaces(in_call);
 	struct workload *of = bpf_map_lookup_elem(&workloads, &workload);
 	if (!of)
 		return 0;
 	// Whoever has started since and was not started by one of it has come from elsewhere, but
 	// for the first, which is the workload's own.
-	u32 outside = of->tasks && task->start_time > attached_at;
+	u32 outside = of->tasks && task->start_time > of->since;
 	u32 number = follow_task(task, IMAGE_UNRESOLVED, workload);
 	struct task *state = state_of(number);
 	if (state) {
@@ -433,8 +455,18 @@ APART u32 adopt(void)
 	return number;
 }
 
-// The number of the current task; 0: it is not followed.
-INLINE u32 number_of(struct task_struct *current)
+APART u32 adopt_caller(void)
+{
+	return adopt(1);
+}
+
+APART u32 adopt_other(void)
+{
+	return adopt(0);
+}
+
+// The number of the current task, which is at a call or not; 0: it is not followed.
+INLINE u32 number_at(struct task_struct *current, u32 in_call)
 {
 	struct follower *follower = bpf_task_storage_get(&tasks, current, 0, 0);
 	if (follower) {
@@ -451,7 +483,12 @@ INLINE u32 number_of(struct task_struct *current)
 		if (!st || !st->orphans)
 			return 0;
 	}
-	return adopt();
+	return in_call ? adopt_caller() : adopt_other();
+}
+
+INLINE u32 number_of(struct task_struct *current)
+{
+	return number_at(current, 0);
 }
 
 // The state of the current task, which has its registers there.
@@ -462,7 +499,7 @@ INLINE struct task *caller(u64 regs)
 	if (!on)
 		return 0;
 	if (on->regs != regs) {
-		u32 number = number_of(bpf_get_current_task_btf());
+		u32 number = number_at(bpf_get_current_task_btf(), 1);
 		if (!number)
 			return 0;
 		on->number = number;
@@ -616,6 +653,8 @@ int sched_process_exec(u64 *ctx)
 		task->entry = ENTRY_IGNORED;
 		task->in_call = 1;
 	}
+	struct file *file = 0;
+	READ(file, &bprm->file);
 	const char *script = bprm->filename == bprm->interp ? 0 : bprm->filename;
 	if (task->image == IMAGE_WAITING || task->image == IMAGE_UNRESOLVED) {
 		task->filters = filters_of(current);
@@ -633,7 +672,7 @@ int sched_process_exec(u64 *ctx)
 		}
 	}
 	task->epoch = 0;
-	task->image = image_of(current, bprm->file, script);
+	task->image = image_of(current, file, script);
 	COUNT_FOR(task->workload, execs);
 	return 0;
 }

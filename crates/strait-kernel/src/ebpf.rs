@@ -6,6 +6,7 @@
 
 mod clear;
 mod counts;
+mod description;
 mod layout;
 mod types;
 
@@ -28,6 +29,7 @@ use strait_abi::{Arch, Syscall};
 
 use counts::monotonic_ns;
 pub use counts::{Call, Counts, FileId, Image, Outcomes, Phase, Statistics, Values};
+use description::Description;
 use layout::{
     Follower, IMAGE_UNRESOLVED, IMAGE_WAITING, NamespaceIds, PHASE_START_UP, PHASE_STEADY, Stats,
     Tally, WORKLOADS, WorkloadState, interests,
@@ -50,9 +52,6 @@ const PROGRAMS: [&str; 6] = [
 /// The program on a tracepoint that not every kernel has.
 const IO_URING: &str = "io_uring_submit_req";
 
-/// Where the kernel shows its type information.
-const BTF: &str = "/sys/kernel/btf/vmlinux";
-
 /// Why the recorder cannot be had, or its counts not be read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -61,7 +60,7 @@ pub enum EbpfError {
     #[error("the eBPF recorder is for x86_64 only")]
     Arch,
     /// The kernel has no type information, without which the programs do not find its fields.
-    #[error("the kernel has no type information in {BTF} (CONFIG_DEBUG_INFO_BTF)")]
+    #[error("the kernel has no type information in {} (CONFIG_DEBUG_INFO_BTF)", description::PATH)]
     NoBtf(#[source] io::Error),
     /// The kernel refuses eBPF.
     #[error(
@@ -136,8 +135,9 @@ pub enum Follow<'a> {
         /// Whether somebody is in it already, so that its start is over.
         populated: bool,
     },
-    /// Every task that makes a call while it is in these namespaces, and all that it starts.
-    Namespaces(Namespaces),
+    /// Every task that makes a call while it is in these namespaces, and all that it starts. Where they
+    /// are not known yet nobody is followed until [`Recorder::follow_namespaces`] tells them.
+    Namespaces(Option<Namespaces>),
 }
 
 /// Namespaces that tell a workload from others, by the inode number of `/proc/PID/ns/NAME`; at
@@ -183,10 +183,13 @@ impl Workload {
 pub const READY: &[&str] =
     &["listen", "accept", "accept4", "epoll_wait", "epoll_pwait", "epoll_pwait2"];
 
-/// The programs, attached.
+/// The programs, loaded, and attached as soon as they are to count.
 #[derive(Debug)]
 pub struct Recorder {
     ebpf: aya::Ebpf,
+    /// Those that this kernel has, in the order in which they are attached.
+    programs: Vec<&'static str>,
+    awaits_namespaces: bool,
     /// By the program's name.
     links: BTreeMap<&'static str, BtfTracePointLinkId>,
     /// What each workload begins with.
@@ -206,6 +209,17 @@ impl Recorder {
     /// Where eBPF is not to be had, with the reason; or if there are no workloads, or more than a
     /// recorder has room for.
     pub fn new(follow: &[Follow<'_>], ready: &[Syscall]) -> Result<Recorder, EbpfError> {
+        let mut recorder = Recorder::load(follow, ready)?;
+        recorder.attach()?;
+        Ok(recorder)
+    }
+
+    /// The same without attaching them, which is nearly all of the time that it takes, and slows nobody's
+    /// calls yet.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn load(follow: &[Follow<'_>], ready: &[Syscall]) -> Result<Recorder, EbpfError> {
         if Arch::NATIVE != Some(Arch::X86_64) {
             return Err(EbpfError::Arch);
         }
@@ -217,30 +231,22 @@ impl Recorder {
         // A number that does not fit is no number of CPUs.
         let cpus = u32::try_from(cpus).unwrap_or(u32::MAX);
         let adopt_threads = u32::from(follow.contains(&Follow::Process));
-        let mut namespaces = [NamespaceIds::default(); WORKLOADS];
         // How many workloads there are up to the last of a kind: those are looked through.
         let mut counts = [0_u32; 2];
-        for ((place, number), follow) in namespaces.iter_mut().zip(1..).zip(follow) {
-            // Matches nobody.
-            *place = NamespaceIds { pid: u32::MAX, mnt: u32::MAX, net: u32::MAX };
+        for (number, follow) in (1..).zip(follow) {
             match follow {
                 Follow::Tree | Follow::Process => {}
                 Follow::Cgroup { .. } => counts[0] = number,
-                Follow::Namespaces(Namespaces(ids)) => {
-                    *place = *ids;
-                    counts[1] = number;
-                }
+                Follow::Namespaces(_) => counts[1] = number,
             }
         }
-        let (interests, attached_at) = (interests(ready), monotonic_ns());
+        let interests = interests(ready);
         let mut ebpf = loader()
             .btf(Some(&types.structures))
             .override_global("adopt_threads", &adopt_threads, true)
             .override_global("cgroup_count", &counts[0], true)
             .override_global("namespace_count", &counts[1], true)
-            .override_global("namespaces", &namespaces, true)
             .override_global("interests", &interests, true)
-            .override_global("attached_at", &attached_at, true)
             .override_global("cpus", &cpus, true)
             .allow_unsupported_maps()
             .load(OBJECT)
@@ -255,8 +261,11 @@ impl Recorder {
         }
         // A kernel without io_uring has no such tracepoint.
         let io_uring = program(&mut ebpf, IO_URING)?.load(IO_URING, &types.tracepoints).is_ok();
+        let programs = PROGRAMS.into_iter().chain(io_uring.then_some(IO_URING)).collect();
         let mut recorder = Recorder {
             ebpf,
+            programs,
+            awaits_namespaces: follow.contains(&Follow::Namespaces(None)),
             links: BTreeMap::new(),
             workloads: follow.iter().map(WorkloadState::of).collect(),
             ready: ready.to_vec(),
@@ -264,11 +273,53 @@ impl Recorder {
             missed_before: 0,
         };
         recorder.begin_workloads()?;
-        for name in PROGRAMS.into_iter().chain(io_uring.then_some(IO_URING)) {
-            let link = program(&mut recorder.ebpf, name)?.attach().map_err(attach_error(name))?;
-            recorder.links.insert(name, link);
+        for (workload, follow) in recorder.workloads().zip(follow) {
+            // Where there are none, and none yet, they match nobody.
+            let nobody = NamespaceIds { pid: u32::MAX, mnt: u32::MAX, net: u32::MAX };
+            recorder.set_namespaces(
+                workload,
+                match follow {
+                    Follow::Namespaces(Some(Namespaces(ids))) => *ids,
+                    _ => nobody,
+                },
+            )?;
         }
         Ok(recorder)
+    }
+
+    /// Whether it was loaded for namespaces that are not known yet.
+    pub fn awaits_namespaces(&self) -> bool {
+        self.awaits_namespaces
+    }
+
+    /// Attaches the programs: from now on they count.
+    ///
+    /// # Errors
+    /// If one cannot be attached.
+    pub fn attach(&mut self) -> Result<(), EbpfError> {
+        for &name in &self.programs {
+            if !self.links.contains_key(name) {
+                let attached = program(&mut self.ebpf, name)?.attach();
+                self.links.insert(name, attached.map_err(attach_error(name))?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Says which namespaces a workload is that was to be told by them. Who starts from now on and not by
+    /// one of its tasks has come in from outside.
+    ///
+    /// # Errors
+    /// If the maps cannot be written.
+    pub fn follow_namespaces(
+        &mut self,
+        workload: Workload,
+        namespaces: Namespaces,
+    ) -> Result<(), EbpfError> {
+        self.begin_workloads()?;
+        self.set_namespaces(workload, namespaces.0)?;
+        self.awaits_namespaces = false;
+        Ok(())
     }
 
     /// The workloads, in the order in which they were given.
@@ -365,13 +416,22 @@ impl Recorder {
 
     /// Puts all workloads in the phase in which they begin.
     fn begin_workloads(&mut self) -> Result<(), EbpfError> {
-        let states = self.workloads.clone();
+        let since = monotonic_ns();
+        let states = self.workloads.iter().map(|state| WorkloadState { since, ..*state });
+        let states: Vec<WorkloadState> = states.collect();
         let mut map = Array::<_, WorkloadState>::try_from(self.map_mut("workloads"))
             .map_err(map_error("workloads"))?;
         for (number, state) in (0..).zip(states) {
             map.set(number, state, 0).map_err(map_error("workloads"))?;
         }
         Ok(())
+    }
+
+    /// A program that looks meanwhile sees some of the ones before, that match nobody.
+    fn set_namespaces(&mut self, workload: Workload, ids: NamespaceIds) -> Result<(), EbpfError> {
+        let mut map = Array::<_, NamespaceIds>::try_from(self.map_mut("namespaces"))
+            .map_err(map_error("namespaces"))?;
+        map.set(workload.0.into(), ids, 0).map_err(map_error("namespaces"))
     }
 
     fn name(
@@ -489,18 +549,19 @@ fn kernel_types() -> Result<&'static KernelTypes, EbpfError> {
     if let Some(types) = TYPES.get() {
         return Ok(types);
     }
-    let all = fs::read(BTF).map_err(EbpfError::NoBtf)?;
+    let all = Description::read().map_err(EbpfError::NoBtf)?;
+    let all = all.bytes();
     let parse = |types: &[u8]| {
         Btf::parse(types, Endianness::default()).map_err(|error| load_error(error.into()))
     };
     let tracepoints: Vec<&str> = PROGRAMS.into_iter().chain([IO_URING]).collect();
-    let types = match types::needed(&all, &tracepoints) {
+    let types = match types::needed(all, &tracepoints) {
         Some(needed) => KernelTypes {
             structures: parse(&needed.structures)?,
             tracepoints: parse(&needed.tracepoints)?,
         },
         // A kernel with kinds of types that are not known here. The loader may know them.
-        None => KernelTypes { structures: parse(&all)?, tracepoints: parse(&all)? },
+        None => KernelTypes { structures: parse(all)?, tracepoints: parse(all)? },
     };
     Ok(TYPES.get_or_init(|| types))
 }
@@ -570,7 +631,12 @@ impl WorkloadState {
             Follow::Process | Follow::Namespaces(_) => true,
         };
         let outer = if started { PHASE_STEADY } else { PHASE_START_UP };
-        WorkloadState { phase: [outer.into(), PHASE_START_UP.into()], tasks: started.into() }
+        WorkloadState {
+            since: 0,
+            phase: [outer.into(), PHASE_START_UP.into()],
+            tasks: started.into(),
+            unused: 0,
+        }
     }
 }
 

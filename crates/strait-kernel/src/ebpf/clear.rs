@@ -67,7 +67,7 @@ impl Recorder {
                 // it is used. The workloads are set below. The rest is never written to, or only
                 // read after it was.
                 "states" | "numbers" | "last" | "tasks" | "abouts" | "workloads" | "scratch"
-                | "operations" | "cgroups" | ".rodata" | ".data" => Ok(()),
+                | "operations" | "cgroups" | "namespaces" | ".rodata" | ".data" => Ok(()),
                 other => unreachable!("nothing says what is to become of the map {other}"),
             }
             .map_err(error)?;

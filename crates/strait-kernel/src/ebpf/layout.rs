@@ -144,8 +144,10 @@ pub(super) struct RowKey {
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub(super) struct WorkloadState {
+    pub(super) since: u64,
     pub(super) phase: [u32; 2],
     pub(super) tasks: u32,
+    pub(super) unused: u32,
 }
 
 /// `struct call`.
@@ -227,7 +229,7 @@ unsafe impl Pod for Cell {}
 unsafe impl Pod for Row {}
 // SAFETY: `repr(C)`, integers only, no padding: 4 + 2 + 2 × 1 + 4 bytes.
 unsafe impl Pod for RowKey {}
-// SAFETY: `repr(C)`, integers only, no padding: 3 × 4 bytes.
+// SAFETY: `repr(C)`, integers only, no padding: 8 + 4 × 4 bytes.
 unsafe impl Pod for WorkloadState {}
 // SAFETY: `repr(C)`, integers only, no padding: 2 × 4 bytes.
 unsafe impl Pod for CallKey {}
@@ -298,7 +300,7 @@ mod tests {
         assert_eq!(size_of::<About>(), 72);
         assert_eq!(size_of::<Cell>(), 520);
         assert_eq!(size_of::<RowKey>(), 12);
-        assert_eq!(size_of::<WorkloadState>(), 12);
+        assert_eq!(size_of::<WorkloadState>(), 24);
         assert_eq!(size_of::<CallKey>(), 8);
         assert_eq!(size_of::<ImageKey>(), PATH + SCRIPT);
         assert_eq!(size_of::<ProgramFile>(), 24);

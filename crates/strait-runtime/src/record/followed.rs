@@ -56,7 +56,8 @@ pub(super) fn follow<'a>(target: &'a Target<'_>) -> Result<Follow<'a>, RecordErr
             Follow::Cgroup { path, populated: is_populated(path).unwrap_or(false) }
         }
         &(Target::Namespaces(pid) | Target::Container { init: pid, .. }) => {
-            Follow::Namespaces(namespaces(pid).ok_or(RecordError::Namespaces { pid: number(pid) })?)
+            let of = namespaces(pid).ok_or(RecordError::Namespaces { pid: number(pid) })?;
+            Follow::Namespaces(Some(of))
         }
     })
 }
