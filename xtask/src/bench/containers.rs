@@ -8,7 +8,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, bail};
 use strait_testkit::engine::{Engine, Kind, Profile};
@@ -93,6 +94,10 @@ fn measure(kind: Kind, folder: &Path, strait: &Path) -> Result<()> {
                 Ok(taken)
             })?;
             engine.remove(&name);
+            // What a recorder has left to do is not the next container's.
+            while is_recording(folder) {
+                thread::sleep(Duration::from_millis(10));
+            }
         }
     }
     let medians = ways.iter().zip(times).map(|((what, ..), times)| {
@@ -111,4 +116,14 @@ fn measure(kind: Kind, folder: &Path, strait: &Path) -> Result<()> {
         _ => return Err(anyhow!("three ways were measured")),
     }
     Ok(())
+}
+
+/// Whether there is a recorder that writes into this folder.
+fn is_recording(folder: &Path) -> bool {
+    let folder = folder.as_os_str().as_encoded_bytes();
+    let has = |line: &[u8], part: &[u8]| line.windows(part.len()).any(|window| window == part);
+    let lines = fs::read_dir("/proc").into_iter().flatten().flatten();
+    lines
+        .filter_map(|entry| fs::read(entry.path().join("cmdline")).ok())
+        .any(|line| has(&line, b"oci-recorder") && has(&line, folder))
 }
