@@ -11,7 +11,6 @@ mod input;
 mod libseccomp;
 mod output;
 mod progress;
-mod supervisor;
 mod verbs;
 mod witness;
 

@@ -5,6 +5,7 @@
 //! nowhere, and a command would find a stream open that it was not given. So they are looked at
 //! before, by a function of the kind that the C library runs before `main`.
 
+use std::os::unix::process::CommandExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::command::Stream;
@@ -26,6 +27,23 @@ extern "C" fn look() {
         let flags = unsafe { libc::fcntl(fd, libc::F_GETFD) };
         closed.store(flags < 0, Ordering::Relaxed);
     }
+}
+
+/// Has a program be started with its standard streams and no other descriptor of this process.
+pub fn pass_nothing_else(command: &mut std::process::Command) {
+    let mark = || {
+        // Marked and not closed: among them is the one by which a failed exec is told.
+        // SAFETY: takes numbers, and closes nothing that anybody here has.
+        let marked = unsafe {
+            libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC)
+        };
+        // Before Linux 5.11 there is no such call; then they are passed.
+        let _ = marked;
+        Ok(())
+    };
+    // SAFETY: between fork and exec it makes one system call and nothing else, which signals and
+    // other threads cannot disturb.
+    unsafe { command.pre_exec(mark) };
 }
 
 /// Whether a standard stream was closed when this process was started.

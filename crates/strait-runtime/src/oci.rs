@@ -12,6 +12,7 @@ pub mod image;
 pub mod invocation;
 pub mod recordings;
 pub mod spec;
+pub mod waiting;
 
 /// Names the policy that a container is confined by: a file of the policy folder, without its ending.
 pub const POLICY: &str = "io.strait.policy";

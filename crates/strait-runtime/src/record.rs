@@ -37,6 +37,7 @@ use strait_policy::Recording;
 use strait_policy::recording::Engine;
 
 use crate::launch::{Enforcement, StartError, Verified};
+use crate::oci::hook::RuntimeFile;
 
 pub use several::{Several, SeveralRequest, start_several};
 
@@ -258,7 +259,7 @@ impl RecordError {
 /// saves most of the time that it takes to start one.
 #[derive(Debug, Default)]
 pub struct Recorder {
-    /// Loaded for commands, attached, and with nothing counted.
+    /// Loaded for commands, attached, and with nothing counted; or for a container that is to come.
     loaded: Option<ebpf::Recorder>,
     interrupted_by: Option<Signal>,
 }
@@ -290,6 +291,15 @@ impl Recorder {
     /// A recorder that has loaded nothing yet.
     pub fn new() -> Recorder {
         Recorder::default()
+    }
+
+    /// Loads what records a container, before it is known which. [`Recorder::start`] takes it for the first one.
+    ///
+    /// # Errors
+    /// Where eBPF is not to be had.
+    pub fn prepare_for_container(&mut self, ready: &Ready) -> Result<(), RecordError> {
+        self.loaded = Some(tree::load_for_container(ready)?);
+        Ok(())
     }
 
     /// As [`start()`], with what an earlier recording has left.
@@ -488,8 +498,9 @@ impl Running {
         self.verified.as_ref()
     }
 
-    /// Says which container runtime starts the workload, by name and release: `runc 1.1.5`.
-    pub fn started_by(&mut self, runtime: String) {
+    /// Says which container runtime starts the workload. What release it is it is asked when the workload has
+    /// ended: now it has better to do.
+    pub fn started_by(&mut self, runtime: RuntimeFile) {
         self.container.runtime = Some(runtime);
     }
 

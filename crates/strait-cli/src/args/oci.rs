@@ -9,6 +9,7 @@ use strait_policy::format::Runtime;
 use strait_runtime::nri::Index;
 use strait_runtime::oci::bind::POLICIES;
 use strait_runtime::oci::recordings::RECORDINGS;
+use strait_runtime::oci::waiting::SocketName;
 
 use super::values::{pid, runtime};
 
@@ -45,6 +46,9 @@ pub struct OciHook {
     /// Start no container unless its runtime has been told of the policy that it is to be confined by
     #[arg(long, hide = true)]
     pub confirm: bool,
+    /// The socket of a recorder that waits for the container
+    #[arg(long, value_name = "NAME", hide = true)]
+    pub recorder: Option<SocketName>,
     /// Start no container, and say this
     #[arg(long, value_name = "REASON", hide = true)]
     pub refuse: Option<String>,
@@ -73,23 +77,29 @@ pub struct Nri {
 #[derive(Debug, Args)]
 pub struct OciRecorder {
     /// The container's first process
-    #[arg(long, value_name = "N", value_parser = pid)]
-    pub pid: Pid,
+    #[arg(long, value_name = "N", value_parser = pid, required_unless_present = "socket")]
+    pub pid: Option<Pid>,
     /// The container's id
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", default_value = "")]
     pub id: String,
     /// The container's bundle
-    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, default_value = "/")]
     pub bundle: PathBuf,
     /// The folder for recordings
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub recordings: PathBuf,
     /// The file in it
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", default_value = "", required_unless_present = "socket")]
     pub file: String,
     /// The runtime that has created the container
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub runtime: Option<PathBuf>,
+    /// Wait to be told of the container: the name of the socket that is standard input
+    #[arg(long, value_name = "NAME", conflicts_with = "pid", requires = "starter")]
+    pub socket: Option<SocketName>,
+    /// Wait as long as this process lives, which is about to make the container
+    #[arg(long, value_name = "N", value_parser = pid)]
+    pub starter: Option<Pid>,
 }
 
 /// `strait install`.

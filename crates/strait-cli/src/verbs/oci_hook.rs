@@ -12,8 +12,10 @@ use strait_runtime::oci::bind::Policies;
 use strait_runtime::oci::hook::{self, Created};
 use strait_runtime::oci::image::Image;
 use strait_runtime::oci::spec::{Spec, Stage};
+use strait_runtime::oci::waiting;
 use strait_runtime::oci::{MODE, POLICY, RECORD};
 
+use super::oci_recorder;
 use super::oci_runtime::absolute;
 use crate::args::OciHook;
 use crate::failure::Failure;
@@ -42,6 +44,12 @@ pub fn run(args: &OciHook) -> Result<ExitCode, Failure> {
 /// The configuration with what is asked for it.
 fn changed(args: &OciHook, mut spec: Spec) -> Result<Spec, Failure> {
     let policies = Policies::new(&args.folders.policies);
+    let destination = hook::destination(&spec, &args.folders.recordings);
+    let is_recorded = destination.map_err(Failure::bad_input)?.is_some();
+    // First, as it takes a while.
+    let engine = rustix::process::getppid().filter(|_| is_recorded);
+    let recorder = engine
+        .and_then(|engine| oci_recorder::start_ahead(&mut spec, &args.folders.recordings, engine));
     // The hook is there for what annotations say; images are the wrapper's to look at.
     let has = |name| spec.annotation(name).map(|text| text.is_some()).map_err(Failure::bad_input);
     if has(POLICY)? || has(MODE)? {
@@ -52,12 +60,10 @@ fn changed(args: &OciHook, mut spec: Spec) -> Result<Spec, Failure> {
             spec.confine(profile).map_err(Failure::bad_input)?;
         }
     }
-    let destination = hook::destination(&spec, &args.folders.recordings);
-    if destination.map_err(Failure::bad_input)?.is_some()
-        && !spec.is_confined().map_err(Failure::bad_input)?
-    {
+    if is_recorded && !spec.is_confined().map_err(Failure::bad_input)? {
         spec.confine(hook::open_profile()).map_err(Failure::bad_input)?;
     }
+    oci_recorder::tell_hook(&mut spec, recorder.as_ref());
     Ok(spec)
 }
 
@@ -112,6 +118,19 @@ fn created(args: &OciHook, state: &Spec) -> Result<ExitCode, Failure> {
         confirm(args, &container, destination.is_some())?;
     }
     let Some(destination) = destination else { return Ok(ExitCode::SUCCESS) };
+    let runtime = hook::runtime();
+    if let Some(recorder) = &args.recorder {
+        let handed = waiting::Container {
+            pid: container.pid.as_raw_nonzero().get(),
+            id: container.id.clone(),
+            bundle: container.bundle.clone(),
+            runtime: runtime.clone(),
+            file: destination.name().to_owned(),
+        };
+        if waiting::hand_over(recorder, &handed).map_err(Failure::refused)? {
+            return Ok(ExitCode::SUCCESS);
+        }
+    }
     let program = super::oci_runtime::program()?;
     let pid = container.pid.as_raw_nonzero().to_string();
     let mut arguments: Vec<&OsStr> = vec![
@@ -127,7 +146,6 @@ fn created(args: &OciHook, state: &Spec) -> Result<ExitCode, Failure> {
         "--file".as_ref(),
         destination.name().as_ref(),
     ];
-    let runtime = hook::runtime();
     if let Some(runtime) = &runtime {
         arguments.extend([OsStr::new("--runtime"), runtime.as_os_str()]);
     }

@@ -1,44 +1,87 @@
-//! `strait oci-recorder`: the recorder of a container, which its hook starts and nobody waits for.
+//! `strait oci-recorder`: the recorder of a container, which nobody waits for. The container's hook starts
+//! it, or it is started ahead, to be loaded by the time that the hook asks for it.
 
+use std::ffi::OsStr;
+use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
-use strait_runtime::oci::hook::{self, RECORDING};
+use anyhow::anyhow;
+use rustix::process::Pid;
+use strait_runtime::oci::hook::{self, RECORDING, RuntimeFile};
 use strait_runtime::oci::recordings::Destination;
-use strait_runtime::oci::spec::Spec;
-use strait_runtime::record::{self, Choice, Ready, Request, Target};
+use strait_runtime::oci::spec::{Spec, Stage};
+use strait_runtime::oci::waiting::{self, Container, SocketName, Waiting};
+use strait_runtime::record::{Choice, Ready, Recorder, Request, Target};
 
 use crate::args::OciRecorder;
 use crate::failure::Failure;
-use crate::output;
 
 /// Records the container and writes the recording when it has ended. What goes wrong before it
-/// records is said on standard output, to the hook.
+/// records is said to the hook: on standard output, or by the socket.
 pub fn run(args: &OciRecorder) -> Result<ExitCode, Failure> {
-    let destination = Destination::new(&args.recordings, &args.file).map_err(told)?;
     // No terminal and no group of the runtime's reaches it. It is no leader of a group: it was forked.
     let _ = rustix::process::setsid();
-    let spec = Spec::read(&args.bundle.join("config.json")).ok().flatten();
+    let mut recorder = Recorder::new();
+    if let (Some(socket), Some(starter)) = (&args.socket, args.starter) {
+        // What fails here the hook finds out by itself, when nobody waits for it.
+        let waiting = Waiting::new(socket.clone(), starter).map_err(Failure::refused)?;
+        recorder.prepare_for_container(&Ready::default()).map_err(Failure::refused)?;
+        let Some((container, mut hook)) = waiting.container().map_err(Failure::refused)? else {
+            return Ok(ExitCode::SUCCESS);
+        };
+        return record(args, recorder, &container, move |said| hook.write_all(said));
+    }
+    let pid = args.pid.map_or(0, |pid| pid.as_raw_nonzero().get());
+    let container = Container {
+        pid,
+        id: args.id.clone(),
+        bundle: args.bundle.clone(),
+        runtime: args.runtime.clone(),
+        file: args.file.clone(),
+    };
+    record(args, recorder, &container, |said| io::stdout().write_all(said))
+}
+
+fn record(
+    args: &OciRecorder,
+    mut recorder: Recorder,
+    container: &Container,
+    mut tell: impl FnMut(&[u8]) -> io::Result<()>,
+) -> Result<ExitCode, Failure> {
+    let spec = Spec::read(&container.bundle.join("config.json")).ok().flatten();
     let command = spec.iter().flat_map(Spec::command).map(str::to_owned).collect();
     let called = spec.as_ref().and_then(Spec::called);
     let open = spec.is_some_and(|spec| spec.profile() == Some(&hook::open_profile()));
-    let request = Request {
-        target: Target::Container { init: args.pid, command, open },
-        engine: Choice::Ebpf,
-        duration: None,
-        ready: Ready::default(),
-    };
-    let mut running = record::start(&request).map_err(told)?;
+    let begun = (|| {
+        let destination = Destination::new(&args.recordings, &container.file)?;
+        let init = Pid::from_raw(container.pid).filter(|_| container.pid > 0);
+        let init = init.ok_or_else(|| anyhow!("{} is no process id", container.pid))?;
+        let request = Request {
+            target: Target::Container { init, command, open },
+            engine: Choice::Ebpf,
+            duration: None,
+            ready: Ready::default(),
+        };
+        Ok((destination, recorder.start(&request)?))
+    })();
+    let (destination, mut running) = begun.map_err(|error: anyhow::Error| {
+        let _ = tell(format!("{error:#}\n").as_bytes());
+        Failure::refused(error)
+    })?;
     // If the hook is gone, nobody waits for that word; the container is recorded all the same.
-    let _ = output::print(RECORDING.as_bytes());
-    running.of_container(args.id.clone());
+    let _ = tell(RECORDING.as_bytes());
+    drop(tell);
+    running.of_container(container.id.clone());
     if let Some(called) = called {
         running.called(called);
     }
-    if let Some(release) = args.runtime.as_deref().and_then(hook::release) {
-        running.started_by(release);
+    let runtime = container.runtime.as_deref().map(RuntimeFile::open);
+    if let Some(Ok(runtime)) = runtime {
+        running.started_by(runtime);
     }
-    let done = running
-        .wait()
+    let done = recorder
+        .wait(running)
         .map_err(anyhow::Error::new)
         .and_then(|recording| Ok(destination.add(&recording)?));
     done.map(|()| ExitCode::SUCCESS).map_err(|error| {
@@ -50,9 +93,27 @@ pub fn run(args: &OciRecorder) -> Result<ExitCode, Failure> {
     })
 }
 
-/// Tells the hook.
-fn told(error: impl std::error::Error + Send + Sync + 'static) -> Failure {
-    let error = anyhow::Error::new(error);
-    let _ = output::print(format!("{error:#}\n").as_bytes());
-    Failure::refused(error)
+/// What tells the hook of the recorder that waits for it.
+const RECORDER: &str = "--recorder";
+
+/// Starts the recorder of a container that is about to be made, unless one waits already. It is for the
+/// hook to say which container that is. Where it cannot be started the hook starts one, and says why it
+/// cannot.
+pub fn start_ahead(spec: &mut Spec, recordings: &Path, starter: Pid) -> Option<SocketName> {
+    let waits = spec.hook_option(Stage::CreateRuntime, "oci-hook", RECORDER);
+    if waits.and_then(|name| name.parse::<SocketName>().ok()).is_some_and(|name| name.exists()) {
+        return None;
+    }
+    let program = super::oci_runtime::program().ok()?;
+    let recordings = super::oci_runtime::absolute(recordings);
+    let words: [&OsStr; 3] =
+        ["oci-recorder".as_ref(), "--recordings".as_ref(), recordings.as_ref()];
+    waiting::start(Path::new(&program), &words, starter).ok()
+}
+
+/// Tells the hook which recorder waits for it.
+pub fn tell_hook(spec: &mut Spec, recorder: Option<&SocketName>) {
+    if let Some(name) = recorder {
+        spec.tell_hook(Stage::CreateRuntime, "oci-hook", RECORDER, &name.to_string());
+    }
 }

@@ -19,6 +19,7 @@ use strait_runtime::oci::image::Image;
 use strait_runtime::oci::invocation::{Create, Invocation};
 use strait_runtime::oci::spec::{Spec, Stage};
 
+use super::oci_recorder;
 use crate::args::{Folders, OciRuntime};
 use crate::failure::Failure;
 use crate::libseccomp;
@@ -73,6 +74,10 @@ fn prepare(create: &Create, args: &OciRuntime) -> Result<(), Failure> {
     if choice.policy.is_none() && destination.is_none() {
         return Ok(());
     }
+    // First, as it takes a while. The runtime that is about to be is this process.
+    let recorder = destination
+        .as_ref()
+        .and_then(|_| oci_recorder::start_ahead(&mut spec, recordings, rustix::process::getpid()));
     if choice.policy.is_some() {
         let runtimes = [kind(&args.runtime)?];
         let library = libseccomp::newest_known().ok();
@@ -86,6 +91,7 @@ fn prepare(create: &Create, args: &OciRuntime) -> Result<(), Failure> {
             spec.confine(hook::open_profile()).map_err(Failure::bad_input)?;
         }
         add_hook(&mut spec, recordings)?;
+        oci_recorder::tell_hook(&mut spec, recorder.as_ref());
     }
     spec.write(&create.config).map_err(Failure::refused)
 }

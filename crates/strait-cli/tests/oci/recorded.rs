@@ -29,6 +29,14 @@ pub fn observes(process: u32) -> bool {
     links.any(|link| link.to_string_lossy().contains("bpf_link"))
 }
 
+/// Whether these were all started before the container was there.
+pub fn is_ahead(setup: &Setup) -> bool {
+    recorders(setup).iter().all(|pid| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        line.split(|&byte| byte == 0).any(|word| word == b"--socket")
+    })
+}
+
 /// Waits until this is so.
 #[track_caller]
 pub fn wait(what: &str, is_so: impl Fn() -> bool) {

@@ -8,7 +8,7 @@ use std::process::Command;
 use serde_json::Value;
 use strait_testkit::engine::{Engine, IMAGE, Kind, Profile};
 
-use crate::recorded::{calls, is_whole, recorders, recording, start_recorded, wait};
+use crate::recorded::{calls, is_ahead, is_whole, recorders, recording, start_recorded, wait};
 use crate::setup::{Setup, strait};
 
 const WORK: [&str; 3] = ["/bin/sh", "-c", "mkdir /tmp/$$; id; sleep 1000"];
@@ -39,6 +39,7 @@ fn whole_life(kind: Kind, by_hook: bool) {
     for (name, profile) in [("default", Profile::Default), ("open", Profile::Unconfined)] {
         let file = start_recorded(&setup, &engine, name, profile, &[], &WORK);
         assert_eq!(recorders(&setup).len(), 1, "{kind:?}");
+        assert!(is_ahead(&setup), "{kind:?}");
         assert!(!file.exists(), "{kind:?}: nothing half-written");
         finish(&engine, name);
         let recording = recording(&setup, &file);

@@ -5,8 +5,9 @@
 //! writes the recording when the last process of the container has ended, and ends.
 
 use std::ffi::OsStr;
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, Read};
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -136,8 +137,26 @@ pub fn runtime() -> Option<PathBuf> {
     })
 }
 
-/// What a runtime says it is: `runc 1.1.5` of `runc version 1.1.5+ds1`.
-pub fn release(runtime: &Path) -> Option<String> {
+/// The file of a runtime, held open: an update may put another one in its place.
+#[derive(Debug)]
+pub struct RuntimeFile(File);
+
+impl RuntimeFile {
+    /// The file that has this path now.
+    ///
+    /// # Errors
+    /// If it cannot be opened.
+    pub fn open(path: &Path) -> io::Result<RuntimeFile> {
+        File::open(path).map(RuntimeFile)
+    }
+
+    /// What it says it is: `runc 1.1.5` of `runc version 1.1.5+ds1`.
+    pub fn release(&self) -> Option<String> {
+        release(Path::new(&format!("/proc/{}/fd/{}", std::process::id(), self.0.as_raw_fd())))
+    }
+}
+
+fn release(runtime: &Path) -> Option<String> {
     let output = Command::new(runtime).arg("--version").stdin(Stdio::null()).output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
     let (name, version) = text.lines().next()?.split_once(" version ")?;
@@ -208,7 +227,10 @@ mod tests {
         ] {
             fs::write(&file, format!("#!/bin/sh\necho '{said}'\n")).unwrap();
             fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
-            assert_eq!(release(&file).as_deref(), is);
+            let opened = RuntimeFile::open(&file).unwrap();
+            // What is there by then is another's.
+            fs::remove_file(&file).unwrap();
+            assert_eq!(opened.release().as_deref(), is);
         }
         assert_eq!(runtime(), None, "no runtime runs this test");
     }

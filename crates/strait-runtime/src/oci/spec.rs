@@ -248,6 +248,29 @@ impl Spec {
         Ok(())
     }
 
+    /// Gives a hook of this stage, the one with this first argument after its name, an option with this
+    /// value, in the place of the one that it has. Whether there is such a hook.
+    pub fn tell_hook(&mut self, stage: Stage, verb: &str, option: &str, value: &str) -> bool {
+        let Some(args) = self.hook_arguments(stage, verb) else { return false };
+        if let Some(at) = args.iter().position(|word| word == option) {
+            args.drain(at..args.len().min(at + 2));
+        }
+        args.extend([option.into(), value.into()]);
+        true
+    }
+
+    /// What a hook has been told by [`Spec::tell_hook`].
+    pub fn hook_option(&mut self, stage: Stage, verb: &str, option: &str) -> Option<&str> {
+        let args = self.hook_arguments(stage, verb)?;
+        args.get(args.iter().position(|word| word == option)? + 1)?.as_str()
+    }
+
+    fn hook_arguments(&mut self, stage: Stage, verb: &str) -> Option<&mut Vec<Value>> {
+        let at = self.0.get_mut("hooks")?.get_mut(stage.name())?.as_array_mut()?;
+        let mut args = at.iter_mut().filter_map(|hook| hook.get_mut("args")?.as_array_mut());
+        args.find(|args| args.get(1).is_some_and(|word| word == verb))
+    }
+
     /// Whether the runtime runs a program with this first argument, after its name, at this stage.
     pub fn has_hook(&self, stage: Stage, verb: &str) -> bool {
         let at = self.0.get("hooks").and_then(|hooks| hooks.get(stage.name()));
@@ -328,6 +351,25 @@ mod tests {
         assert_eq!(value, expected);
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o640);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_hook_is_told_the_newest() {
+        let hooks = json!({"createRuntime": [
+            {"path": "/x"}, {"path": "/y", "args": ["y", "other", "--recorder", "no"]},
+            {"path": "/z", "args": ["z", "oci-hook", "--recorder", "one", "--confirm"]}]});
+        let mut spec = Spec::parse(json!({"hooks": hooks}).to_string().as_bytes()).unwrap();
+        let (stage, option) = (Stage::CreateRuntime, "--recorder");
+        assert_eq!(spec.hook_option(stage, "oci-hook", option), Some("one"));
+        for value in ["two", "three"] {
+            assert!(spec.tell_hook(stage, "oci-hook", option, value));
+            assert_eq!(spec.hook_option(stage, "oci-hook", option), Some(value));
+        }
+        let value: Value = serde_json::from_str(&spec.to_json()).unwrap();
+        let args = &value["hooks"]["createRuntime"][2]["args"];
+        assert_eq!(*args, json!(["z", "oci-hook", "--confirm", "--recorder", "three"]));
+        assert!(!spec.tell_hook(Stage::CreateContainer, "oci-hook", option, "x"));
+        assert_eq!(Spec::parse(b"{}").unwrap().hook_option(stage, "oci-hook", option), None);
     }
 
     #[test]

@@ -19,6 +19,7 @@ use strait_policy::recording::{
 
 use super::counted::Counted;
 use super::program_file;
+use crate::oci::hook::RuntimeFile;
 
 /// What the kernel says to itself of a call that a signal has interrupted, ERESTARTSYS to
 /// ERESTART_RESTARTBLOCK (include/linux/errno.h). The program never gets to see these: the call is
@@ -32,8 +33,8 @@ pub(super) struct Container {
     pub(super) id: Option<String>,
     /// What its engine calls it.
     pub(super) called: Option<strait_policy::recording::Container>,
-    /// What the runtime that has started it says it is: `runc 1.1.5`.
-    pub(super) runtime: Option<String>,
+    /// The runtime that has started it.
+    pub(super) runtime: Option<RuntimeFile>,
 }
 
 /// The recording of what was counted.
@@ -56,7 +57,8 @@ pub(super) fn recording(
     }
     let mut images: BTreeMap<_, _> =
         counts.images.iter().map(|(id, image)| (id, named(image, counts.files.get(id)))).collect();
-    let runtime = container.runtime.as_deref();
+    let runtime = container.runtime.as_ref().and_then(RuntimeFile::release);
+    let runtime = runtime.as_deref();
     if let Some((runtime, name)) = runtime.and_then(|it| Some((it, it.split(' ').next()?))) {
         let started = counts.calls.keys().filter(|call| call.phase == Some(ebpf::Phase::Runtime));
         for id in started.map(|call| call.image).collect::<BTreeSet<_>>() {

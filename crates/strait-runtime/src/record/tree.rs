@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Pid;
+use strait_abi::Syscall;
 use strait_kernel::child::{Child, PendingChild};
 use strait_kernel::ebpf::{Follow, Recorder, Workload};
 
@@ -42,21 +43,36 @@ struct One {
     filtered: bool,
 }
 
-/// Attaches the programs that these targets take, unless they are loaded already. What is `loaded`
-/// is for commands.
+/// Loads the programs for a container that is to come.
+pub(super) fn load_for_container(ready: &Ready) -> Result<Recorder, RecordError> {
+    Ok(Recorder::load(&[Follow::Namespaces(None)], ready_calls(ready))?)
+}
+
+/// Attaches the programs that these targets take, unless they are `loaded` already: for commands, or for a
+/// container that was to come.
 pub(super) fn attach(
     targets: &[Target<'_>],
     ready: &Ready,
     loaded: Option<Recorder>,
 ) -> Result<Recorder, RecordError> {
     let follow: Vec<Follow<'_>> = targets.iter().map(follow).collect::<Result<_, _>>()?;
-    let ready = match ready {
-        Ready::Calls(calls) => calls.as_slice(),
-        Ready::After(_) => &[],
-    };
-    match loaded {
-        Some(loaded) if follow == [Follow::Tree] && loaded.ready_calls() == ready => Ok(loaded),
+    let ready = ready_calls(ready);
+    match (loaded.filter(|loaded| loaded.ready_calls() == ready), follow.as_slice()) {
+        (Some(loaded), [Follow::Tree]) if !loaded.awaits_namespaces() => Ok(loaded),
+        (Some(mut loaded), [Follow::Namespaces(Some(of))]) if loaded.awaits_namespaces() => {
+            loaded.follow_namespaces(Workload::FIRST, *of)?;
+            loaded.attach()?;
+            Ok(loaded)
+        }
         _ => Ok(Recorder::new(&follow, ready)?),
+    }
+}
+
+/// The calls of which the first makes the workloads ready.
+fn ready_calls(ready: &Ready) -> &[Syscall] {
+    match ready {
+        Ready::Calls(calls) => calls,
+        Ready::After(_) => &[],
     }
 }
 

@@ -1,0 +1,221 @@
+//! A recorder that waits for its container: it loads its programs while the runtime makes the container,
+//! and the hook then only says which one it is.
+//!
+//! It is told by a socket in a folder of root's alone, with a random name that stands nowhere but in the
+//! arguments of the hook: whoever may annotate a container neither chooses nor learns it. A recorder whose
+//! container never comes ends with whoever was to make it. Where nobody waits the hook starts a recorder
+//! itself, so what goes wrong here costs time and no recording.
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, Read, Write};
+use std::net::Shutdown;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::str::FromStr;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use serde::{Deserialize, Serialize};
+use strait_kernel::streams;
+
+use super::hook::{HookError, RECORDING};
+
+/// Where the sockets are.
+const FOLDER: &str = "/run/strait";
+/// How long a recorder waits for its container at most. An engine that serves others lives on where a
+/// container could not be made.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How long the hook may take to say which container it is, once it has begun to.
+const HANDING: Duration = Duration::from_secs(10);
+/// What a hook says is no longer, in bytes.
+const LIMIT: u64 = 64 << 10;
+
+/// The name of a recorder's socket: 32 hexadecimal digits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SocketName(String);
+
+/// A text that names no socket of a recorder.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no name of a recorder's socket: 32 hexadecimal digits")]
+pub struct InvalidSocketName(String);
+
+impl FromStr for SocketName {
+    type Err = InvalidSocketName;
+
+    fn from_str(text: &str) -> Result<SocketName, InvalidSocketName> {
+        let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        match text.len() == 32 && text.bytes().all(is_digit) {
+            true => Ok(SocketName(text.to_owned())),
+            false => Err(InvalidSocketName(text.chars().take(80).collect())),
+        }
+    }
+}
+
+impl fmt::Display for SocketName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl SocketName {
+    /// Whether a recorder waits there, as far as the folder tells.
+    pub fn exists(&self) -> bool {
+        self.path().exists()
+    }
+
+    /// One that nobody knows.
+    fn random() -> io::Result<SocketName> {
+        let mut bytes = [0; 16];
+        File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+        Ok(SocketName(bytes.iter().map(|byte| format!("{byte:02x}")).collect()))
+    }
+
+    fn path(&self) -> PathBuf {
+        Path::new(FOLDER).join(&self.0)
+    }
+}
+
+/// A container for its recorder.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Container {
+    /// Its first process.
+    pub pid: i32,
+    /// Its id.
+    pub id: String,
+    /// Its bundle.
+    pub bundle: PathBuf,
+    /// The file of the runtime that has made it, if that is known.
+    pub runtime: Option<PathBuf>,
+    /// The file in the folder for recordings that it is to be recorded into.
+    pub file: String,
+}
+
+/// Starts `program`, which is this one, as a recorder that waits, with these arguments, for a container
+/// that the process `starter` is about to make. It is told by this name of which container.
+///
+/// # Errors
+/// If it cannot be started.
+pub fn start<A: AsRef<OsStr>>(
+    program: &Path,
+    arguments: &[A],
+    starter: Pid,
+) -> io::Result<SocketName> {
+    let (name, listener) = listen()?;
+    let mut recorder = Command::new(program);
+    recorder.args(arguments).arg("--socket").arg(name.0.as_str());
+    recorder.arg("--starter").arg(starter.as_raw_nonzero().to_string());
+    recorder.current_dir("/").stdin(OwnedFd::from(listener));
+    recorder.stdout(Stdio::null()).stderr(Stdio::null());
+    // The runtime is given descriptors that somebody waits for the end of.
+    streams::pass_nothing_else(&mut recorder);
+    recorder.spawn().inspect_err(|_| drop(fs::remove_file(name.path())))?;
+    Ok(name)
+}
+
+/// A socket in the folder, which is made if need be.
+fn listen() -> io::Result<(SocketName, UnixListener)> {
+    match DirBuilder::new().mode(0o700).create(FOLDER) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    let folder = fs::symlink_metadata(FOLDER)?;
+    let own = rustix::process::geteuid().as_raw();
+    if !folder.is_dir() || folder.uid() != own || folder.mode() & 0o077 != 0 {
+        let text = format!("{FOLDER} is not a folder that nobody else can look into");
+        return Err(io::Error::other(text));
+    }
+    let name = SocketName::random()?;
+    let listener = UnixListener::bind(name.path())?;
+    Ok((name, listener))
+}
+
+/// Tells the recorder that waits by this name of its container. When this returns true, the container is
+/// recorded; false: nobody waits.
+///
+/// # Errors
+/// What the recorder says if it cannot record it.
+pub fn hand_over(name: &SocketName, container: &Container) -> Result<bool, HookError> {
+    let asked = (|| {
+        let mut recorder = UnixStream::connect(name.path())?;
+        recorder.write_all(&serde_json::to_vec(container)?)?;
+        recorder.shutdown(Shutdown::Write)?;
+        let mut said = Vec::new();
+        (&mut recorder).take(LIMIT).read_to_end(&mut said)?;
+        Ok::<_, io::Error>(said)
+    })();
+    match asked {
+        Ok(said) if said == RECORDING.as_bytes() => Ok(true),
+        Ok(said) if !said.is_empty() => {
+            Err(HookError::Recorder(String::from_utf8_lossy(&said).trim().to_owned()))
+        }
+        _ => {
+            // A recorder that was killed has left it.
+            let _ = fs::remove_file(name.path());
+            Ok(false)
+        }
+    }
+}
+
+/// The recorder's end: it waits to be told of its container.
+#[derive(Debug)]
+pub struct Waiting {
+    name: SocketName,
+    listener: UnixListener,
+    starter: OwnedFd,
+    deadline: Instant,
+}
+
+impl Waiting {
+    /// Waits at the socket that is this process's standard input, as long as the process `starter` lives.
+    ///
+    /// # Errors
+    /// If that has ended already.
+    pub fn new(name: SocketName, starter: Pid) -> io::Result<Waiting> {
+        let listener = UnixListener::from(io::stdin().as_fd().try_clone_to_owned()?);
+        let starter = pidfd_open(starter, PidfdFlags::empty())
+            .inspect_err(|_| drop(fs::remove_file(name.path())))?;
+        Ok(Waiting { name, listener, starter, deadline: Instant::now() + PATIENCE })
+    }
+
+    /// The container, and where it is to be said that it is recorded; `None` where none comes.
+    ///
+    /// # Errors
+    /// If what is said is no container.
+    pub fn container(self) -> io::Result<Option<(Container, UnixStream)>> {
+        loop {
+            let left = self.deadline.saturating_duration_since(Instant::now());
+            let timeout = Timespec::try_from(left).map_err(io::Error::other)?;
+            let mut fds = [
+                PollFd::new(&self.listener, PollFlags::IN),
+                PollFd::new(&self.starter, PollFlags::IN),
+            ];
+            match poll(&mut fds, Some(&timeout)) {
+                Err(rustix::io::Errno::INTR) => continue,
+                Err(errno) => return Err(errno.into()),
+                Ok(0) => return Ok(None),
+                Ok(_) => {}
+            }
+            if !fds[0].revents().contains(PollFlags::IN) {
+                return Ok(None);
+            }
+            let (hook, _) = self.listener.accept()?;
+            hook.set_read_timeout(Some(HANDING))?;
+            let mut said = Vec::new();
+            (&hook).take(LIMIT).read_to_end(&mut said)?;
+            return Ok(Some((serde_json::from_slice(&said)?, hook)));
+        }
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        // The hook may have done that.
+        let _ = fs::remove_file(self.name.path());
+    }
+}
