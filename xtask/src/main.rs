@@ -5,6 +5,7 @@ mod bench;
 mod bench_record;
 mod ebpf;
 mod man;
+mod supervisor;
 mod systemd;
 mod tables;
 mod test;
@@ -26,6 +27,8 @@ Project chores.
                                the groups of system calls that systemd knows, from the systemd
                                that is installed
   cargo xtask ebpf [--check]   the recorder's eBPF object from its source, or a comparison of both
+  cargo xtask supervisor [--check]
+                               the programs of the supervisor's own policy
   cargo xtask bench filters [FOLDER]
                                what compiled filters cost, counted, next to what other compilers
                                make of the same policies
@@ -58,6 +61,7 @@ fn chore(args: &[String]) -> Result<()> {
         "ebpf" => ebpf::run(rest),
         "test" => test::run(rest),
         "tidy" => tidy::run(rest),
+        "supervisor" => supervisor::run(rest),
         "man" => man::run(rest),
         "systemd" => systemd::run(rest),
         "tables" => tables::run(rest),

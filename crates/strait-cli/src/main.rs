@@ -11,6 +11,7 @@ mod input;
 mod libseccomp;
 mod output;
 mod progress;
+mod supervisor;
 mod verbs;
 mod witness;
 

@@ -28,7 +28,7 @@ use crate::args::{Run, RunMode};
 use crate::denials::Teller;
 use crate::failure::Failure;
 use crate::verbs::record as recorder;
-use crate::{documents, input, output};
+use crate::{documents, input, output, supervisor};
 
 /// Confines and executes a command, and passes on how it ended.
 pub fn run(args: &Run) -> Result<ExitCode, Failure> {
@@ -116,8 +116,8 @@ fn enforced(
     rules: &Rules,
     check: Option<ExecCheck>,
 ) -> Result<ExitCode, Failure> {
-    let mut teller =
-        check.is_some().then(|| teller(args, policy, Answering::Enforce)).transpose()?;
+    let watches = check.is_some();
+    let mut teller = watches.then(|| teller(args, policy, Answering::Enforce)).transpose()?;
     let enforcement = Enforcement::new(rules, &Options::default(), LoadOptions::default())
         .with_context(|| input::name(&args.policy))
         .map_err(Failure::bad_input)?;
@@ -130,6 +130,9 @@ fn enforced(
     };
     let (started, held) = start(&enforcement, child, check, &mut tell)?;
     keep_secrets();
+    if watches {
+        confine_self(watches, &started)?;
+    }
     let ended = wait::until_end_attending(&started.child, &relay, None, held);
     let ended = ended.map_err(Failure::refused)?;
     drop(relay);
@@ -151,6 +154,7 @@ fn supervised(
     answering: Answering,
 ) -> Result<ExitCode, Failure> {
     let teller = Arc::new(Mutex::new(teller(args, &policy, answering)?));
+    let watches = check.is_some();
     let loaded = match args.mode {
         // What is denied by registers the kernel answers by itself.
         RunMode::Enforce => steps.loaded().clone(),
@@ -167,6 +171,7 @@ fn supervised(
     };
     let (mut started, held) = start(&enforcement, child, check, &mut tell_killed)?;
     keep_secrets();
+    confine_self(watches, &started)?;
     let listener = started.child.take_listener();
     let listener = listener.context("there is no listener").map_err(Failure::refused)?;
     let network = policy.network.clone();
@@ -267,6 +272,13 @@ fn logged(args: &Run, command: &Command, rules: &Rules) -> Result<ExitCode, Fail
 fn keep_secrets() {
     // It fails on no kernel that takes a filter.
     let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+}
+
+/// Confines this process, whose command runs already: it is ended if that fails.
+fn confine_self(watches: bool, started: &Started) -> Result<(), Failure> {
+    supervisor::confine(watches).inspect_err(|_| {
+        let _ = started.child.signal(Signal::KILL);
+    })
 }
 
 /// Says what a SIGSYS was: the shell's own words for it help nobody.
