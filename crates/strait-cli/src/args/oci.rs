@@ -114,7 +114,7 @@ pub struct Install {
 #[derive(Debug, Subcommand)]
 pub enum Installed {
     /// Write the hook that has Podman and CRI-O record containers with the annotation
-    /// io.strait.record=FILE, and bind those with io.strait.policy=NAME
+    /// io.strait.record=FILE, and bind those with io.strait.policy=NAME or of images with a policy
     PodmanHook(PodmanHook),
 }
 
@@ -127,6 +127,9 @@ pub struct PodmanHook {
         default_value = "/etc/containers/oci/hooks.d"
     )]
     pub hooks_dir: PathBuf,
+    /// Have it run for every container, as policies that are bound to images need it
+    #[arg(long)]
+    pub always: bool,
     /// Take the hook away again
     #[arg(long)]
     pub remove: bool,

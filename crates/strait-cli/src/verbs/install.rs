@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use strait_policy::format::Runtime;
+use strait_runtime::oci::bind::BINDINGS;
 use strait_runtime::oci::hook;
 
 use super::oci_runtime::{absolute, program};
@@ -36,13 +37,23 @@ fn podman_hook(args: &PodmanHook) -> Result<ExitCode, Failure> {
         };
     }
     let folders = &args.hook.folders;
-    let arguments = hook_arguments(args.hook.runtime, folders)?;
+    let mut arguments = hook_arguments(args.hook.runtime, folders)?;
+    // The engine goes on where the hook fails at `precreate`; at the next stage it does not.
+    arguments.push("--confirm".to_owned());
     make_folder(&args.hooks_dir, 0o755)?;
     // What containers do is nobody else's to read.
     make_folder(&folders.recordings, 0o700)?;
-    let hook = hook::podman_hook(Path::new(&program()?), &arguments);
+    let hook = hook::podman_hook(Path::new(&program()?), &arguments, args.always);
     output::write(Some(&file), format!("{hook:#}\n").as_bytes()).map_err(Failure::refused)?;
     output::say(&format!("strait: {} is written", file.display()));
+    let bindings = folders.policies.join(BINDINGS);
+    if !args.always && bindings.exists() {
+        output::say(&format!(
+            "strait: what {} binds to images holds for containers with an annotation of Strait's alone: \
+             with --always it does for every container",
+            bindings.display()
+        ));
+    }
     Ok(ExitCode::SUCCESS)
 }
 

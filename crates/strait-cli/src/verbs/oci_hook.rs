@@ -8,12 +8,12 @@ use std::process::ExitCode;
 use anyhow::anyhow;
 use serde_json::json;
 use strait_policy::format::Runtime;
+use strait_runtime::oci::RECORD;
 use strait_runtime::oci::bind::Policies;
 use strait_runtime::oci::hook::{self, Created};
-use strait_runtime::oci::image::Image;
+use strait_runtime::oci::image::{self, Image};
 use strait_runtime::oci::spec::{Spec, Stage};
 use strait_runtime::oci::waiting;
-use strait_runtime::oci::{MODE, POLICY, RECORD};
 
 use super::oci_recorder;
 use super::oci_runtime::absolute;
@@ -44,16 +44,24 @@ pub fn run(args: &OciHook) -> Result<ExitCode, Failure> {
 /// The configuration with what is asked for it.
 fn changed(args: &OciHook, mut spec: Spec) -> Result<Spec, Failure> {
     let policies = Policies::new(&args.folders.policies);
+    let choice = policies.choose(&spec, || Image::before_bundle(&spec));
+    let choice = choice.map_err(Failure::bad_input)?;
+    if choice.record && spec.annotation(RECORD).map_err(Failure::bad_input)?.is_none() {
+        let id = image::stored_id(&spec).ok_or_else(|| {
+            Failure::bad_input(anyhow!(
+                "the container is to be recorded, and what its id is cannot be told before it is made: \
+                 name the file by the annotation {RECORD}, or have the engine use `strait oci-runtime`"
+            ))
+        })?;
+        spec.annotate(RECORD, &format!("{id}.json")).map_err(Failure::bad_input)?;
+    }
     let destination = hook::destination(&spec, &args.folders.recordings);
     let is_recorded = destination.map_err(Failure::bad_input)?.is_some();
     // First, as it takes a while.
     let engine = rustix::process::getppid().filter(|_| is_recorded);
     let recorder = engine
         .and_then(|engine| oci_recorder::start_ahead(&mut spec, &args.folders.recordings, engine));
-    // The hook is there for what annotations say; images are the wrapper's to look at.
-    let has = |name| spec.annotation(name).map(|text| text.is_some()).map_err(Failure::bad_input);
-    if has(POLICY)? || has(MODE)? {
-        let choice = policies.choose_by_annotation(&spec).map_err(Failure::bad_input)?;
+    if choice.policy.is_some() {
         let library = libseccomp::newest_known().ok();
         let profile = policies.profile(&choice, &spec, &runtimes(args.runtime), library);
         if let Some(profile) = profile.map_err(Failure::bad_input)? {
@@ -74,8 +82,9 @@ fn changed(args: &OciHook, mut spec: Spec) -> Result<Spec, Failure> {
 fn refusing(mut spec: Spec, failure: &Failure) -> Result<Spec, Failure> {
     let program = super::oci_runtime::program()?;
     let reason = failure.to_string();
-    // Or this would fail first, and say nothing.
+    // Or these would fail first, and say nothing.
     spec.forget(RECORD);
+    spec.remove_hook(Stage::CreateRuntime, "oci-hook");
     spec.confine(json!({"defaultAction": reason})).map_err(Failure::bad_input)?;
     let reason = reason.strip_prefix("strait: ").unwrap_or(&reason);
     spec.add_hook(Stage::CreateContainer, &program, &["strait", "oci-hook", "--refuse", reason])
@@ -84,7 +93,7 @@ fn refusing(mut spec: Spec, failure: &Failure) -> Result<Spec, Failure> {
 }
 
 /// Demands that the runtime has been told of what the container is to have: who has asked for it, a
-/// plugin of NRI, does not learn what has become of that.
+/// plugin of NRI or the hook at `precreate`, does not learn what has become of that.
 fn confirm(args: &OciHook, container: &Created, records: bool) -> Result<(), Failure> {
     let file = container.bundle.join("config.json");
     let spec = Spec::read(&file).map_err(Failure::bad_input)?;
@@ -92,9 +101,11 @@ fn confirm(args: &OciHook, container: &Created, records: bool) -> Result<(), Fai
     let policies = Policies::new(&args.folders.policies);
     let image = || Image::of(&spec, &container.bundle, &container.id);
     let choice = policies.choose(&spec, image).map_err(Failure::bad_input)?;
-    let library = libseccomp::newest_known().ok();
-    let confirmed = policies.confirm(&choice, &spec, &runtimes(args.runtime), library);
-    confirmed.map_err(Failure::bad_input)?;
+    if choice.policy.is_some() {
+        let library = libseccomp::newest_known().ok();
+        let confirmed = policies.confirm(&choice, &spec, &runtimes(args.runtime), library);
+        confirmed.map_err(Failure::bad_input)?;
+    }
     if records && spec.profile().is_none() {
         return Err(Failure::bad_input(anyhow!(
             "annotation {RECORD}: a container without a seccomp profile cannot be recorded, as it is \

@@ -5,8 +5,9 @@ use std::io::Write;
 use std::process::{Command, Output, Stdio};
 
 use serde_json::{Value, json};
-use strait_testkit::engine::{Engine, Kind, Profile};
+use strait_testkit::engine::{Engine, IMAGE, Kind, Profile};
 
+use crate::recorded::{is_ahead, is_whole, recorders, recording};
 use crate::setup::{STRAIT, Setup, strait, text};
 
 /// Runs the hook with this on its standard input.
@@ -116,4 +117,120 @@ fn podman_binds_by_the_hook_and_stops_what_cannot_be_bound() {
         start("removed", "io.strait.policy=no-mkdir").unwrap();
         assert!(can_mkdir("removed"), "{kind:?}");
     }
+}
+
+/// Installs the hook with these options, and has Podman know it.
+fn with_hook(setup: &Setup, kind: Kind, options: &[&str], test: &str) -> Option<Engine> {
+    let path = |name: &str| setup.path(name).display().to_string();
+    let (hooks, policies, recordings) = (path("hooks"), path("policies"), path("recordings"));
+    let install = ["install", "podman-hook", "--hooks-dir", &hooks, "--policies", &policies];
+    strait(&[&install[..], &["--recordings", &recordings], options].concat());
+    match Engine::try_start(kind, &[&format!("hooks_dir = [{hooks:?}]\n")]) {
+        Ok(engine) => Some(engine),
+        Err(reason) => {
+            strait_testkit::skip(test, &format!("{kind:?}: {reason}"));
+            None
+        }
+    }
+}
+
+const SLEEP: [&str; 2] = ["/bin/sleep", "1000"];
+
+#[test]
+fn podman_binds_by_image_by_the_hook() {
+    for kind in [Kind::PodmanCrun, Kind::PodmanRunc] {
+        let setup = Setup::new();
+        let test = "podman binds by image";
+        let Some(engine) = with_hook(&setup, kind, &["--always"], test) else { continue };
+        let bindings = setup.path("policies/bindings");
+        let start =
+            |name: &str, options: &[&str]| engine.run(name, Profile::Unconfined, options, &SLEEP);
+        let can_mkdir = |name: &str| engine.exec(name, &["/bin/mkdir", "/tmp/new"]).is_ok();
+        start("free", &[]).unwrap();
+        assert!(can_mkdir("free"), "{kind:?}: nothing is bound");
+
+        let format = ["image", "inspect", "--format", "sha256:{{.Id}}", IMAGE];
+        let digest = engine.client().args(format).output().unwrap();
+        let digest = String::from_utf8(digest.stdout).unwrap();
+        let digest = digest.trim();
+        for (line, denied) in [
+            (format!("{IMAGE} no-mkdir\nlocalhost/* looser\n"), true),
+            (format!("{digest} no-mkdir\n{IMAGE} looser\n"), true),
+            ("localhost/strait-test/* no-mkdir\n* looser\n".to_owned(), true),
+            (format!("{IMAGE}x no-mkdir\nlocalhost/other* no-mkdir\n"), false),
+        ] {
+            fs::write(&bindings, &line).unwrap();
+            start("bound", &[]).unwrap_or_else(|error| panic!("{kind:?} {line}: {error}"));
+            assert_eq!(!can_mkdir("bound"), denied, "{kind:?}: {line}");
+            engine.remove("bound");
+        }
+        // An annotation only tightens.
+        fs::write(&bindings, format!("{IMAGE} no-mkdir\n")).unwrap();
+        let error = start("stopped", &["--annotation", "io.strait.policy=looser"]).unwrap_err();
+        assert!(error.contains("mkdir would pass by `looser`"), "{kind:?}: {error}");
+        engine.remove("stopped");
+        start("tighter", &["--annotation", "io.strait.policy=tighter"]).unwrap();
+        assert!(engine.exec("tighter", &["/bin/chmod", "700", "/tmp"]).is_err(), "{kind:?}");
+
+        // What has no image.
+        let rootfs = engine.rootfs().display().to_string();
+        let run_rootfs = |name: &str| {
+            let run = ["run", "--detach", "--name", name, "--network", "none", "--rootfs", &rootfs];
+            engine.client().args(run).args(SLEEP).output().unwrap()
+        };
+        let output = run_rootfs("imageless");
+        assert!(!output.status.success(), "{kind:?}");
+        let said = text(&output);
+        assert!(
+            said.contains("which image the container is of cannot be told"),
+            "{kind:?}: {said}"
+        );
+        engine.remove("imageless");
+        fs::write(&bindings, format!("{IMAGE} -\n* no-mkdir\n")).unwrap();
+        let output = run_rootfs("imageless");
+        assert!(output.status.success(), "{kind:?}: {}", text(&output));
+        assert!(!can_mkdir("imageless"), "{kind:?}");
+
+        // And recorded, into a file that is named by the id.
+        fs::write(&bindings, format!("{IMAGE} - record\n")).unwrap();
+        start("recorded", &[]).unwrap();
+        assert!(recorders(&setup).len() == 1 && is_ahead(&setup), "{kind:?}");
+        let file = setup.path(&format!("recordings/{}.json", engine.id("recorded").unwrap()));
+        engine.remove("recorded");
+        is_whole(&recording(&setup, &file));
+    }
+}
+
+/// Podman goes on where a hook fails at `precreate`, so the next one looks what has become of it.
+#[test]
+fn a_container_is_not_made_that_was_passed_over_at_precreate() {
+    let setup = Setup::new();
+    let test = "precreate is passed over";
+    let Some(engine) = with_hook(&setup, Kind::PodmanRunc, &[], test) else { return };
+    let file = setup.path("hooks/strait.json");
+    let mut hook: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    hook["stages"] = json!(["createRuntime"]);
+    fs::write(&file, hook.to_string()).unwrap();
+    let start = |profile: Profile<'_>, annotation: &str| {
+        engine.run("stopped", profile, &["--annotation", annotation], &SLEEP)
+    };
+    for profile in [Profile::Default, Profile::Unconfined] {
+        start(profile, "io.strait.policy=no-mkdir").unwrap_err();
+        engine.remove("stopped");
+    }
+    start(Profile::Unconfined, "io.strait.record=x.json").unwrap_err();
+    engine.remove("stopped");
+    start(Profile::Default, "io.strait.record=x.json").unwrap();
+}
+
+#[test]
+fn who_installs_the_hook_is_told_what_it_is_not_run_for() {
+    let setup = Setup::new();
+    let path = |name: &str| setup.path(name).display().to_string();
+    let (hooks, policies, recordings) = (path("hooks"), path("policies"), path("recordings"));
+    fs::write(setup.path("policies/bindings"), "* -\n").unwrap();
+    let install = ["install", "podman-hook", "--hooks-dir", &hooks, "--policies", &policies];
+    let install = [&install[..], &["--recordings", &recordings]].concat();
+    assert!(strait(&install).contains("with --always"));
+    assert!(!strait(&[&install[..], &["--always"]].concat()).contains("with --always"));
 }

@@ -13,7 +13,7 @@ use strait_policy::format::{self, Format, FormatError, Runtime, Target, UnknownC
 use strait_policy::policy::{Architectures, Isolation, Unknown};
 use strait_policy::{Policy, action_text, call};
 
-use super::bindings::{Binding, Bindings, BindingsError};
+use super::bindings::{Binding, Bindings, BindingsError, Images};
 use super::image::{Contradiction, Image};
 use super::spec::{Spec, SpecError};
 use super::{MODE, POLICY};
@@ -223,6 +223,16 @@ pub enum BindError {
         /// The file.
         path: PathBuf,
     },
+    /// Bindings are by image, and the engine tells only part of what that is called.
+    #[error(
+        "which of the lines of {} are for the container's image cannot be told: it is in a storage of images          alone, and nothing but {} is known of it: bind that digest, or have the engine use          `strait oci-runtime` and images of its own storage", path.display(), known.join(", ")
+    )]
+    PartOfImage {
+        /// The file.
+        path: PathBuf,
+        /// What is known: digests, then names.
+        known: Vec<String>,
+    },
     /// Bindings are by image, and what tells it cannot be believed.
     #[error(transparent)]
     Image(#[from] Contradiction),
@@ -298,22 +308,17 @@ impl Policies {
         let asked = Asked::of(spec)?;
         let Some(bindings) = self.bindings()? else { return self.decide(asked, None) };
         let image = image()?;
-        match bindings.choose(&image).map_err(|source| self.wrong(source))? {
+        let binding = bindings.choose(&image).map_err(|source| self.wrong(source))?;
+        let is_surest = binding.is_some_and(|it| matches!(it.images, Images::Digest(_)));
+        if image.is_part && !is_surest && !bindings.are_for_all() {
+            let known = image.digests.union(&image.names).cloned().collect();
+            return Err(BindError::PartOfImage { path: self.file(), known });
+        }
+        match binding {
             Some(binding) => self.decide(asked, Some(binding)),
             None if image.is_unknown() => Err(BindError::UnknownImage { path: self.file() }),
             None => self.decide(asked, None),
         }
-    }
-
-    /// The same for who cannot know the image: of the bindings those of all images hold.
-    ///
-    /// # Errors
-    /// As there.
-    pub fn choose_by_annotation(&self, spec: &Spec) -> Result<Choice, BindError> {
-        let asked = Asked::of(spec)?;
-        let bindings = self.bindings()?.unwrap_or_default();
-        let binding = bindings.choose(&Image::default()).map_err(|source| self.wrong(source))?;
-        self.decide(asked, binding)
     }
 
     fn decide(&self, asked: Asked, binding: Option<&Binding>) -> Result<Choice, BindError> {

@@ -109,6 +109,11 @@ impl Bindings {
         self.0.is_empty()
     }
 
+    /// Whether they are the same for all images.
+    pub fn are_for_all(&self) -> bool {
+        self.0.iter().all(|binding| binding.images == Images::Prefix(String::new()))
+    }
+
     /// The most specific binding that matches an image.
     ///
     /// # Errors
@@ -167,7 +172,7 @@ mod tests {
 
     fn image(digests: &[&str], names: &[&str]) -> Image {
         let set = |of: &[&str]| of.iter().map(|&one| one.to_owned()).collect();
-        Image { digests: set(digests), names: set(names) }
+        Image { digests: set(digests), names: set(names), is_part: false }
     }
 
     #[test]

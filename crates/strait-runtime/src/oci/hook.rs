@@ -183,14 +183,18 @@ pub fn open_profile() -> Value {
 }
 
 /// The hook configuration that has Podman and CRI-O run this program, with these arguments, for each
-/// container that is to be recorded (containers/common, oci-hooks(5)).
-pub fn podman_hook(program: &Path, arguments: &[String]) -> Value {
+/// container that asks for something of Strait's, or for every one (containers/common, oci-hooks(5)).
+pub fn podman_hook(program: &Path, arguments: &[String], always: bool) -> Value {
+    let when = match always {
+        true => json!({"always": true}),
+        false => json!({"annotations": {"^io\\.strait\\.(record|policy|mode)$": ".*"}}),
+    };
     let args: Vec<String> =
         std::iter::once("strait".to_owned()).chain(arguments.iter().cloned()).collect();
     json!({
         "version": "1.0.0",
         "hook": {"path": program, "args": args},
-        "when": {"annotations": {"^io\\.strait\\.(record|policy|mode)$": ".*"}},
+        "when": when,
         "stages": ["precreate", "createRuntime"],
     })
 }

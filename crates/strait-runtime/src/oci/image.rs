@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use strait_policy::policy::FileDigest;
@@ -19,6 +19,8 @@ pub struct Image {
     pub digests: BTreeSet<String>,
     /// Its names.
     pub names: BTreeSet<String>,
+    /// There may be more of both: the engine's record of its images is somewhere else.
+    pub is_part: bool,
 }
 
 /// What annotations tell is contradictory: two engines would have made the container.
@@ -50,6 +52,28 @@ impl Image {
             image.add_docker(&bundle.join(root), id);
         }
         image.add_podman(bundle, id);
+        if !image.is_unknown() {
+            return Ok(image);
+        }
+        Image::before_bundle(spec)
+    }
+
+    /// The image of a container that has no bundle and no id yet, as far as this configuration tells: what
+    /// engines give to a `precreate` hook. The storage of Podman and CRI-O tells it by the container's root.
+    ///
+    /// # Errors
+    /// As for [`Image::of`].
+    pub fn before_bundle(spec: &Spec) -> Result<Image, Contradiction> {
+        let mut image = Image::default();
+        if let Some((containers, of)) = stored(spec) {
+            image.add_stored(&containers, &of);
+        }
+        image.or_annotated(spec)
+    }
+
+    /// It, or what annotations say where nothing else does.
+    fn or_annotated(self, spec: &Spec) -> Result<Image, Contradiction> {
+        let mut image = self;
         if !image.is_unknown() {
             return Ok(image);
         }
@@ -109,19 +133,24 @@ impl Image {
     /// Podman: the bundle is `STORAGE/DRIVER-containers/ID/userdata`.
     fn add_podman(&mut self, bundle: &Path, id: &str) {
         let Some(containers) = bundle.parent().and_then(Path::parent) else { return };
+        if let Some(of) = container(containers, |of| of["id"].as_str() == Some(id)) {
+            self.add_stored(containers, &of);
+        }
+    }
+
+    /// What is stored of the image of a container, which is stored in this folder.
+    fn add_stored(&mut self, containers: &Path, of: &Value) {
+        let Some(image) = of["image"].as_str().filter(|image| !image.is_empty()) else { return };
+        self.add(image);
         let driver = containers.file_name().and_then(|name| name.to_str());
-        let Some(driver) = driver.and_then(|name| name.strip_suffix("-containers")) else { return };
-        let image = ["containers.json", "volatile-containers.json"].iter().find_map(|file| {
-            let known = json(&containers.join(file))?;
-            let of = known.as_array()?.iter().find(|of| of["id"].as_str() == Some(id))?;
-            of["image"].as_str().map(str::to_owned)
-        });
-        let Some(image) = image else { return };
-        self.add(&image);
+        let Some(driver) = driver.and_then(|name| name.strip_suffix(CONTAINERS)) else { return };
         let images = containers.with_file_name(format!("{driver}-images")).join("images.json");
-        let Some(known) = json(&images) else { return };
+        let known = json(&images).unwrap_or_default();
         let of = known.as_array().into_iter().flatten();
-        for of in of.filter(|of| of["id"].as_str() == Some(&image)) {
+        let mut of = of.filter(|of| of["id"].as_str() == Some(image)).peekable();
+        // It is in a storage of images alone (`additionalimagestores`, `imagestore`).
+        self.is_part = of.peek().is_none();
+        for of in of {
             if let Some(digest) = of["digest"].as_str() {
                 self.add(digest);
             }
@@ -130,6 +159,40 @@ impl Image {
             }
         }
     }
+}
+
+/// How the folder ends, after the storage driver, in which Podman and CRI-O keep their containers.
+const CONTAINERS: &str = "-containers";
+
+/// The id of a container that has no bundle yet, where its storage tells that.
+pub fn stored_id(spec: &Spec) -> Option<String> {
+    stored(spec)?.1["id"].as_str().map(str::to_owned)
+}
+
+/// The folder of containers, and what it says of this one, whose root is a layer of the storage:
+/// `STORAGE/DRIVER/…/LAYER/…`.
+fn stored(spec: &Spec) -> Option<(PathBuf, Value)> {
+    let root = Path::new(spec.root()?);
+    let mut above = root.ancestors().skip(1);
+    above.find_map(|folder| {
+        let driver = folder.file_name()?.to_str()?;
+        let containers = folder.with_file_name(format!("{driver}{CONTAINERS}"));
+        let below = root.strip_prefix(folder).ok()?;
+        let is_it = |of: &Value| {
+            let layer = of["layer"].as_str().filter(|layer| !layer.is_empty());
+            layer.is_some_and(|layer| below.iter().any(|part| part == layer))
+        };
+        let of = container(&containers, is_it)?;
+        Some((containers, of))
+    })
+}
+
+/// What the storage of Podman and CRI-O says of a container.
+fn container(containers: &Path, is_it: impl Fn(&Value) -> bool) -> Option<Value> {
+    ["containers.json", "volatile-containers.json"].iter().find_map(|file| {
+        let known = json(&containers.join(file))?;
+        known.as_array()?.iter().find(|of| is_it(of)).cloned()
+    })
 }
 
 /// Whether it is `sha256:` and 64 hexadecimal digits.
@@ -153,7 +216,7 @@ mod tests {
 
     fn image(digests: &[&str], names: &[&str]) -> Image {
         let set = |of: &[&str]| of.iter().map(|&one| one.to_owned()).collect();
-        Image { digests: set(digests), names: set(names) }
+        Image { digests: set(digests), names: set(names), is_part: false }
     }
 
     #[test]
@@ -205,14 +268,30 @@ mod tests {
         let docker = spec(&json!({"root": {"path": root}}));
         assert!(Image::of(&docker, Path::new("/run/containerd/moby/d"), "d").unwrap().is_unknown());
 
-        write("podman/overlay-containers/containers.json", json!([{"id": "c", "image": id}]));
+        write(
+            "podman/overlay-containers/containers.json",
+            json!([
+            {"id": "rootfs", "image": "", "layer": ""}, {"id": "c", "image": id, "layer": "l"}]),
+        );
         write(
             "podman/overlay-images/images.json",
             json!([{"id": id, "digest": manifest, "names": ["localhost/web:latest"]},
                    {"id": "other", "names": ["no"]}]),
         );
         let bundle = folder.path().join("podman/overlay-containers/c/userdata");
-        let found = Image::of(&spec(&json!({})), &bundle, "c");
-        assert_eq!(found, Ok(image(&[&digest, &manifest], &["localhost/web:latest"])));
+        let stored = Ok(image(&[&digest, &manifest], &["localhost/web:latest"]));
+        assert_eq!(Image::of(&spec(&json!({})), &bundle, "c"), stored);
+        let at = |root: &str| spec(&json!({"root": {"path": folder.path().join(root)}}));
+        for root in ["podman/overlay/l/merged", "podman/overlay/dir/l"] {
+            assert_eq!(Image::before_bundle(&at(root)), stored);
+            assert_eq!(stored_id(&at(root)).as_deref(), Some("c"));
+        }
+        for root in ["podman/overlay/other/merged", "podman/vfs/l", "podman/overlay", "l/merged"] {
+            assert!(Image::before_bundle(&at(root)).unwrap().is_unknown(), "{root}");
+        }
+        // Its image is in another storage.
+        write("podman/overlay-images/images.json", json!([]));
+        let found = Image::before_bundle(&at("podman/overlay/l/merged"));
+        assert_eq!(found, Ok(Image { is_part: true, ..image(&[&digest], &[]) }));
     }
 }

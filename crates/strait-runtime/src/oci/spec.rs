@@ -248,6 +248,14 @@ impl Spec {
         Ok(())
     }
 
+    /// Takes away the hooks of this stage with this first argument after their names.
+    pub fn remove_hook(&mut self, stage: Stage, verb: &str) {
+        let at = self.0.get_mut("hooks").and_then(|hooks| hooks.get_mut(stage.name()));
+        if let Some(at) = at.and_then(Value::as_array_mut) {
+            at.retain(|hook| !is_of(hook, verb));
+        }
+    }
+
     /// Gives a hook of this stage, the one with this first argument after its name, an option with this
     /// value, in the place of the one that it has. Whether there is such a hook.
     pub fn tell_hook(&mut self, stage: Stage, verb: &str, option: &str, value: &str) -> bool {
@@ -267,15 +275,13 @@ impl Spec {
 
     fn hook_arguments(&mut self, stage: Stage, verb: &str) -> Option<&mut Vec<Value>> {
         let at = self.0.get_mut("hooks")?.get_mut(stage.name())?.as_array_mut()?;
-        let mut args = at.iter_mut().filter_map(|hook| hook.get_mut("args")?.as_array_mut());
-        args.find(|args| args.get(1).is_some_and(|word| word == verb))
+        at.iter_mut().find(|hook| is_of(hook, verb))?.get_mut("args")?.as_array_mut()
     }
 
     /// Whether the runtime runs a program with this first argument, after its name, at this stage.
     pub fn has_hook(&self, stage: Stage, verb: &str) -> bool {
         let at = self.0.get("hooks").and_then(|hooks| hooks.get(stage.name()));
-        let hooks = at.and_then(Value::as_array).into_iter().flatten();
-        hooks.filter_map(|hook| hook.get("args")?.get(1)).any(|word| word == verb)
+        at.and_then(Value::as_array).into_iter().flatten().any(|hook| is_of(hook, verb))
     }
 
     /// The text of it.
@@ -314,6 +320,11 @@ impl Spec {
             Some(linux) => linux.as_object_mut().ok_or(form("linux", "is no object")),
         }
     }
+}
+
+/// Whether it is a hook with this first argument after its name.
+fn is_of(hook: &Value, verb: &str) -> bool {
+    hook.get("args").and_then(|args| args.get(1)).is_some_and(|word| word == verb)
 }
 
 const fn form(field: &'static str, wrong: &'static str) -> SpecError {
@@ -368,6 +379,8 @@ mod tests {
         let value: Value = serde_json::from_str(&spec.to_json()).unwrap();
         let args = &value["hooks"]["createRuntime"][2]["args"];
         assert_eq!(*args, json!(["z", "oci-hook", "--confirm", "--recorder", "three"]));
+        spec.remove_hook(stage, "oci-hook");
+        assert!(spec.has_hook(stage, "other") && !spec.has_hook(stage, "oci-hook"));
         assert!(!spec.tell_hook(Stage::CreateContainer, "oci-hook", option, "x"));
         assert_eq!(Spec::parse(b"{}").unwrap().hook_option(stage, "oci-hook", option), None);
     }
