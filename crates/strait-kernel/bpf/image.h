@@ -125,8 +125,10 @@ NOINLINE u32 image_of(struct task_struct *task, struct file *file, const char *s
 	return IMAGE_OTHER;
 }
 
-NOINLINE u32 image_now(struct task_struct *task)
+// Of the program that the current task runs.
+APART u32 image_now(void)
 {
+	struct task_struct *task = bpf_get_current_task_btf();
 	struct mm_struct *mm;
 	struct file *file = 0;
 	if (!READ(mm, &task->mm) && mm)

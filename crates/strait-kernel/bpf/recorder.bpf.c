@@ -84,7 +84,7 @@ NOINLINE int look_again(struct task *task)
 		return 0;
 	task->epoch = epoch;
 	if (task->image == IMAGE_UNRESOLVED) {
-		task->image = image_now(current);
+		task->image = image_now();
 		task->filters = filters_of(current);
 	}
 	if ((task->lineage & ~LINEAGE_OUTSIDE) == LINEAGE_WORKLOAD &&
@@ -195,6 +195,25 @@ INLINE u32 place_of(u64 value)
 	return value * 0x9e3779b97f4a7c15ull >> 58;
 }
 
+// Where a value is to be put.
+struct placing {
+	struct cell *cell;
+	u64 value;
+	u32 done;
+};
+
+// Tries one place. By a callback, which the verifier looks at once and not for each place.
+static long try_place(u32 i, struct placing *placing)
+{
+	u64 value = placing->value;
+	u64 *at = &placing->cell->value[(place_of(value) + i) & (VALUES - 1)];
+	u64 there = *(volatile u64 *)at;
+	if (!there)
+		there = __sync_val_compare_and_swap(at, 0, ~value);
+	placing->done = !there || there == ~value;
+	return placing->done;
+}
+
 APART int new_value(u32 number, u64 value)
 {
 	struct cell *cell = bpf_map_lookup_elem(&cells, &number);
@@ -205,15 +224,10 @@ APART int new_value(u32 number, u64 value)
 			__sync_fetch_and_or(&cell->marks, MARK_ALL_ONES);
 		return 0;
 	}
-	u32 place = place_of(value);
-	for (u32 i = 0; i < VALUES; i++) {
-		u64 *at = &cell->value[(place + i) & (VALUES - 1)];
-		u64 there = *(volatile u64 *)at;
-		if (!there)
-			there = __sync_val_compare_and_swap(at, 0, ~value);
-		if (!there || there == ~value)
-			return 0;
-	}
+	struct placing placing = {.cell = cell, .value = value};
+	bpf_loop(VALUES, try_place, &placing, 0);
+	if (placing.done)
+		return 0;
 	if (!(cell->marks & MARK_OVERFLOW))
 		__sync_fetch_and_or(&cell->marks, MARK_OVERFLOW);
 	return 0;

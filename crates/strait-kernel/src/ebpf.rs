@@ -15,12 +15,12 @@ use std::error::Error;
 use std::fs::{self, File};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::{io, ptr, thread};
 
 use aya::maps::{Array, CgroupArray, Map, MapError};
-use aya::programs::ProgramError;
 use aya::programs::tp_btf::{BtfTracePoint, BtfTracePointLinkId};
+use aya::programs::{Program, ProgramError};
 use aya::util::nr_cpus;
 use aya::{Btf, EbpfError as AyaError, EbpfLoader};
 use landlock::{AccessFs, Ruleset, RulesetAttr, RulesetError};
@@ -51,6 +51,9 @@ const PROGRAMS: [&str; 6] = [
 
 /// The program on a tracepoint that not every kernel has.
 const IO_URING: &str = "io_uring_submit_req";
+
+/// How many programs the kernel is given at a time, at most. The first two take as long as all others.
+const LOADERS: usize = 3;
 
 /// Why the recorder cannot be had, or its counts not be read.
 #[derive(Debug, thiserror::Error)]
@@ -256,12 +259,7 @@ impl Recorder {
                 follow_cgroup(&mut ebpf, number, path)?;
             }
         }
-        for name in PROGRAMS {
-            program(&mut ebpf, name)?.load(name, &types.tracepoints).map_err(attach_error(name))?;
-        }
-        // A kernel without io_uring has no such tracepoint.
-        let io_uring = program(&mut ebpf, IO_URING)?.load(IO_URING, &types.tracepoints).is_ok();
-        let programs = PROGRAMS.into_iter().chain(io_uring.then_some(IO_URING)).collect();
+        let programs = load_programs(&mut ebpf, &types.tracepoints)?;
         let mut recorder = Recorder {
             ebpf,
             programs,
@@ -607,6 +605,45 @@ fn program<'a>(
         Some(program) => program.try_into().map_err(attach_error(name)),
         None => unreachable!("the object has the program {name}: PROGRAMS lists them"),
     }
+}
+
+/// Gives the programs to the kernel and returns those that it has taken, in their order. It looks at several
+/// at a time: that is most of what loading takes.
+fn load_programs(ebpf: &mut aya::Ebpf, tracepoints: &Btf) -> Result<Vec<&'static str>, EbpfError> {
+    let mut all: BTreeMap<String, &mut Program> =
+        ebpf.programs_mut().map(|(name, program)| (name.to_owned(), program)).collect();
+    let names = || PROGRAMS.into_iter().chain([IO_URING]);
+    let left: Vec<_> = names().filter_map(|name| Some((name, all.remove(name)?))).collect();
+    let (left, loaded) = (Mutex::new(left.into_iter()), Mutex::new(BTreeMap::new()));
+    let load = || {
+        loop {
+            let next = left.lock().unwrap_or_else(PoisonError::into_inner).next();
+            let Some((name, program)) = next else { return };
+            let result = <&mut BtfTracePoint>::try_from(program)
+                .and_then(|program| program.load(name, tracepoints));
+            loaded.lock().unwrap_or_else(PoisonError::into_inner).insert(name, result);
+        }
+    };
+    thread::scope(|scope| {
+        let processors = thread::available_parallelism().map_or(1, usize::from);
+        for _ in 1..processors.min(LOADERS) {
+            // Where there is no thread to be had it takes longer.
+            let _ = thread::Builder::new().spawn_scoped(scope, load);
+        }
+        load();
+    });
+    let mut loaded = loaded.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let mut taken = Vec::new();
+    for name in names() {
+        match loaded.remove(name) {
+            Some(Ok(())) => taken.push(name),
+            // A kernel without io_uring has no such tracepoint.
+            _ if name == IO_URING => {}
+            Some(Err(error)) => return Err(attach_error(name)(error)),
+            None => unreachable!("the object has the program {name}: PROGRAMS lists them"),
+        }
+    }
+    Ok(taken)
 }
 
 fn follow_cgroup(ebpf: &mut aya::Ebpf, number: u32, path: &Path) -> Result<(), EbpfError> {
