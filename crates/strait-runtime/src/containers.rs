@@ -6,6 +6,7 @@
 //! user says how it is called.
 
 mod api;
+mod conmon;
 mod engine;
 mod members;
 mod podman;
@@ -39,6 +40,10 @@ pub struct Container {
     /// containerd's namespace.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
+    /// The id of the user whose engine it is, where that is neither root nor who asks. The name and the id
+    /// are that user's word.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<u32>,
     /// Its names; none where the engine gives none but the id.
     pub names: Vec<String>,
     /// The pod that it belongs to, as `NAMESPACE/NAME`.
@@ -202,7 +207,13 @@ pub fn find(sources: &Sources) -> Found {
     }
     found.containers = by_process.into_values().collect();
     found.containers.sort_by(|a, b| {
-        (a.engine, &a.namespace, &a.names, &a.id).cmp(&(b.engine, &b.namespace, &b.names, &b.id))
+        (a.engine, &a.namespace, a.user, &a.names, &a.id).cmp(&(
+            b.engine,
+            &b.namespace,
+            b.user,
+            &b.names,
+            &b.id,
+        ))
     });
     found
 }
@@ -214,6 +225,7 @@ fn ask(source: &Source) -> Result<Vec<Reported>, String> {
             api::containers(engine, path)
         }
         (Engine::Podman, Place::Program) => podman::containers(),
+        (Engine::Podman, Place::Monitors) => conmon::containers(),
         (engine, Place::Folder(path)) => state::containers(engine, path),
         (engine, place) => Err(format!("{engine} is not asked at {place}")),
     }
@@ -221,18 +233,17 @@ fn ask(source: &Source) -> Result<Vec<Reported>, String> {
 
 impl Found {
     /// The container that is called so: by a name, an id or its beginning, with the engine before a
-    /// colon where that is to be told (`docker:web`, `containerd:NAMESPACE/ID`).
+    /// colon where that is to be told (`docker:web`, `containerd:NAMESPACE/ID`). Another user's is meant only
+    /// with that user (`podman:1000/web`): a user can call them as they like.
     ///
     /// # Errors
     /// If there is none, it does not run, or several may be meant.
     pub fn choose(&self, name: &str) -> Result<&Container, ChooseError> {
-        let running: Vec<&Container> =
-            self.containers.iter().filter(|one| one.is_called(name, Match::Whole)).collect();
-        let running = if running.is_empty() {
-            self.containers.iter().filter(|one| one.is_called(name, Match::Beginning)).collect()
-        } else {
-            running
+        let called = |how: Match| -> Vec<&Container> {
+            self.containers.iter().filter(|one| one.is_called(name, how)).collect()
         };
+        let mut running = [Match::Whole, Match::Beginning].map(called).into_iter();
+        let running = running.find(|running| !running.is_empty()).unwrap_or_default();
         match running.as_slice() {
             [one] => return Ok(one),
             [] => {}
@@ -248,10 +259,15 @@ impl Found {
                 engine: one.engine,
                 state: one.state.clone(),
             },
-            None => ChooseError::Unknown {
-                name: name.to_owned(),
-                unreachable: self.unreachable.clone(),
-            },
+            None => {
+                let of_users = self.containers.iter().filter(|one| one.is_called_by_its_user(name));
+                let choices: Vec<String> = of_users.map(Container::full_name).collect();
+                let name = name.to_owned();
+                match choices.is_empty() {
+                    true => ChooseError::Unknown { name, unreachable: self.unreachable.clone() },
+                    false => ChooseError::Ambiguous { name, choices },
+                }
+            }
         })
     }
 
@@ -308,11 +324,12 @@ impl Container {
         self.names.first().unwrap_or(&self.id)
     }
 
-    /// A name that is meant by it alone: `docker:NAME`, `containerd:NAMESPACE/ID`.
+    /// A name that is meant by it alone: `docker:NAME`, `containerd:NAMESPACE/ID`, `podman:USER/NAME`.
     pub fn full_name(&self) -> String {
-        match &self.namespace {
-            Some(namespace) => format!("{}:{namespace}/{}", self.engine, self.id),
-            None => format!("{}:{}", self.engine, self.name()),
+        match (&self.namespace, self.user) {
+            (Some(namespace), _) => format!("{}:{namespace}/{}", self.engine, self.id),
+            (None, Some(user)) => format!("{}:{user}/{}", self.engine, self.name()),
+            (None, None) => format!("{}:{}", self.engine, self.name()),
         }
     }
 
@@ -332,9 +349,25 @@ impl Container {
         };
         let as_known = self.known_as.iter().any(|known| is_id(known, name, how));
         let own = engine.is_none_or(|engine| engine == self.engine)
-            && namespace.is_none_or(|wanted| self.namespace.as_deref() == Some(wanted))
+            && self.is_in(namespace)
             && (self.names.iter().any(|own| own == rest) || is_id(&self.id, rest, how));
         own || as_known
+    }
+
+    /// Whether it is meant by these words: its namespace where one is given, its user where it has one.
+    fn is_in(&self, namespace: Option<&str>) -> bool {
+        match self.user {
+            Some(user) => namespace == Some(user.to_string().as_str()),
+            None => namespace.is_none_or(|wanted| self.namespace.as_deref() == Some(wanted)),
+        }
+    }
+
+    /// Whether another user's would be called so if they were our own.
+    fn is_called_by_its_user(&self, name: &str) -> bool {
+        let (engine, rest) = parts(name);
+        let named = engine.map_or_else(String::new, |engine| format!("{engine}:"));
+        self.user
+            .is_some_and(|user| self.is_called(&format!("{named}{user}/{rest}"), Match::Beginning))
     }
 
     /// What another engine says of it.
@@ -367,6 +400,7 @@ struct Reported {
     engine: Engine,
     id: String,
     namespace: Option<String>,
+    user: Option<u32>,
     names: Vec<String>,
     pod: Option<String>,
     image: Option<String>,
@@ -386,6 +420,7 @@ impl Reported {
             engine,
             id: id.to_owned(),
             namespace: None,
+            user: None,
             names: Vec::new(),
             pod: None,
             image: None,
@@ -399,6 +434,7 @@ impl Reported {
             engine: self.engine,
             id: self.id,
             namespace: self.namespace,
+            user: self.user,
             names: self.names,
             pod: self.pod,
             image: self.image,
@@ -480,6 +516,37 @@ mod tests {
             assert_eq!(chosen(name).unwrap(), "containerd:default/redis", "{name}");
         }
         assert_eq!(found.containers[0].runtime, Some(Runtime::Runc));
+    }
+
+    #[test]
+    fn a_users_container_is_taken_for_nobody_elses() {
+        let mut found = found();
+        let of = |user: u32, id: &str, name: &str| Container {
+            user: Some(user),
+            ..container(Engine::Podman, id, Some(name))
+        };
+        found.containers.push(of(1000, &"0".repeat(64), "redis"));
+        found.containers.push(of(1000, "0123456789abcdef", "own"));
+        found.containers.push(of(1001, &"1".repeat(64), "own"));
+        let chosen = |name: &str| found.choose(name).map(Container::full_name);
+        assert_eq!(chosen("redis").unwrap(), "containerd:default/redis");
+        assert_eq!(chosen("0123456789abcdef").unwrap(), "docker:web");
+        assert_eq!(chosen("podman:web").unwrap(), "podman:web");
+        for name in ["podman:1000/redis", "1000/redis", "podman:1000/00000", "1000/0000"] {
+            assert_eq!(chosen(name).unwrap(), "podman:1000/redis", "{name}");
+        }
+        let error = |name: &str| chosen(name).unwrap_err().to_string();
+        assert!(error("podman:1001/redis").contains("no engine has"));
+        assert!(error("docker:own").contains("no engine has"));
+        // It is said how they are called.
+        for name in ["own", "podman:own"] {
+            let error = error(name);
+            assert!(error.contains("podman:1000/own, podman:1001/own"), "{error}");
+        }
+        assert!(error("podman:00000").contains("podman:1000/redis"));
+        // What has ended is still what is meant.
+        found.containers.push(of(1000, &"2".repeat(64), "old"));
+        assert!(found.choose("old").unwrap_err().to_string().contains("exited"));
     }
 
     #[test]

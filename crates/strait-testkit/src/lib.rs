@@ -9,6 +9,7 @@ pub mod fuzz;
 pub mod generate;
 pub mod kernel;
 pub mod policies;
+pub mod rootless;
 pub mod rules;
 pub mod script;
 mod skip;

@@ -90,6 +90,8 @@ pub enum Place {
     Folder(PathBuf),
     /// By its program, which has no daemon.
     Program,
+    /// By the processes that watch over the containers of users without privileges.
+    Monitors,
     /// A place that is not on this machine.
     Elsewhere(String),
 }
@@ -99,6 +101,7 @@ impl fmt::Display for Place {
         match self {
             Place::Socket(path) | Place::Folder(path) => write!(f, "{}", path.display()),
             Place::Program => f.write_str("its program"),
+            Place::Monitors => f.write_str("its monitors"),
             Place::Elsewhere(place) => write!(f, "{place}, which is not a socket of this machine"),
         }
     }
@@ -144,9 +147,13 @@ impl Sources {
     }
 
     /// Those of this machine: where the engines' own variables say (`DOCKER_HOST`, `CONTAINER_HOST`,
-    /// `CONTAINERD_ADDRESS`), and else where they are unless told otherwise, if they are there.
+    /// `CONTAINERD_ADDRESS`), and else where they are unless told otherwise, if they are there. And those of
+    /// users without privileges, wherever they are.
     pub fn of_machine() -> Sources {
-        Sources::from_environment(&|name| std::env::var(name).ok(), &|path| path.exists())
+        let environment = |name: &str| std::env::var(name).ok();
+        let mut sources = Sources::from_environment(&environment, &|path| path.exists());
+        sources.0.push(Source { engine: Engine::Podman, place: Place::Monitors });
+        sources
     }
 
     fn from_environment(

@@ -233,10 +233,13 @@ impl Process {
 
 /// Whether a process is in a mount or pid namespace that we are not in.
 pub(super) fn is_apart(pid: Pid) -> bool {
-    let (Some(process), Some(ours)) = (Process::read(&pid.to_string()), Process::read("self"))
-    else {
-        return false;
-    };
-    process.mount.is_some() && process.mount != ours.mount
-        || process.pid.is_some() && process.pid != ours.pid
+    is_apart_from(pid, rustix::process::getpid())
+}
+
+/// Whether a process is in a mount or pid namespace that another one is not in.
+pub(super) fn is_apart_from(pid: Pid, other: Pid) -> bool {
+    let read = |pid: Pid| Process::read(&pid.to_string());
+    let (Some(process), Some(other)) = (read(pid), read(other)) else { return false };
+    process.mount.is_some() && process.mount != other.mount
+        || process.pid.is_some() && process.pid != other.pid
 }
