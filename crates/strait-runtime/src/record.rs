@@ -9,11 +9,13 @@ mod counted;
 mod document;
 mod ending;
 mod followed;
+mod life;
 mod logged;
 mod notified;
 mod program;
 mod program_file;
 mod several;
+mod status;
 mod tally;
 mod traced;
 mod tree;
@@ -450,7 +452,7 @@ fn by_notify(request: &Request<'_>) -> Result<Observed, RecordError> {
     };
     let child = Some(pending.pid());
     let signal = ending.signal();
-    let observer = Observer::Notify(Box::new(notified::start(pending, ending)?));
+    let observer = Observer::Notify(Box::new(notified::start(pending, ending, &request.ready)?));
     Ok(Observed { name: "notify", observer, verified: None, child, signal })
 }
 
@@ -472,7 +474,7 @@ fn by_audit(request: &Request<'_>) -> Result<Observed, RecordError> {
     let interrupts = Interrupts::block().map_err(RecordError::Wait)?;
     let ending = ending::Ending::new(interrupts, request.duration);
     let signal = ending.signal();
-    let observer = Observer::Audit(Box::new(logged::start(forked, ending)?));
+    let observer = Observer::Audit(Box::new(logged::start(forked, ending, &request.ready)?));
     Ok(Observed { name: "audit", observer, verified: None, child, signal })
 }
 

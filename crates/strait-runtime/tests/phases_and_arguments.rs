@@ -1,6 +1,8 @@
-//! What the eBPF engine says of arguments and phases, against what the recorded program was told to
+//! What the engines say of arguments and phases, against what the recorded program was told to
 //! do, on the running kernel.
 #![allow(clippy::unwrap_used, reason = "the functions of a test fail as it does")]
+
+mod caller;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -10,13 +12,15 @@ use std::process::{self, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use rustix::process::{Pid, geteuid};
+use rustix::process::{Pid, Signal, geteuid, kill_process};
 use strait_abi::Arch;
 use strait_kernel::command::{Command, Stream};
 use strait_policy::Recording;
 use strait_policy::recording::{Phase, Values};
 use strait_runtime::record::{Choice, Ready, Request, Target, start};
 use strait_testkit::{skip, victim};
+
+use caller::Recorder;
 
 fn ebpf(test: &str) -> bool {
     if geteuid().is_root() && Arch::NATIVE == Some(Arch::X86_64) {
@@ -26,7 +30,7 @@ fn ebpf(test: &str) -> bool {
     false
 }
 
-/// The engines that see arguments and can be had here.
+/// The engines that see arguments, and phases by what a task does, and can be had here.
 fn engines(test: &str) -> Vec<Choice> {
     let mut engines = vec![Choice::Notify, Choice::Ptrace];
     if ebpf(test) {
@@ -36,10 +40,6 @@ fn engines(test: &str) -> Vec<Choice> {
 }
 
 /// Records the program that goes through stages; what was recorded, and what it said.
-fn record(words: &str, ready: Ready) -> (Recording, String) {
-    record_by(Choice::Ebpf, words, ready)
-}
-
 fn record_by(engine: Choice, words: &str, ready: Ready) -> (Recording, String) {
     let (output, theirs) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
     let command = Command::new(victim::stages().as_os_str(), words.split(' ').map(Into::into))
@@ -146,96 +146,173 @@ fn too_many_values_are_marked() {
 
 #[test]
 fn a_life_from_start_to_shutdown() {
-    if !ebpf("a_life_from_start_to_shutdown") {
-        return;
+    for engine in engines("a_life_from_start_to_shutdown") {
+        let (recording, _) = record_by(
+            engine,
+            "catch 15 catch 1 call 111 0 0 0 0 0 0 listen call 108 0 0 0 0 0 0 raise 1 \
+             call 162 0 0 0 0 0 0 raise 15 call 110 0 0 0 0 0 0",
+            Ready::default(),
+        );
+        // A signal that is not the recorder's is not seen by notification.
+        let end = if engine == Choice::Notify { Phase::Steady } else { Phase::Shutdown };
+        let expected = BTreeMap::from([
+            (GETPGRP, vec![Phase::StartUp]),
+            (GETEGID, vec![Phase::Steady]),
+            (SYNC, vec![Phase::Steady]), // SIGHUP with a handler ends nothing
+            (GETPPID, vec![end]),
+        ]);
+        let phases = phases(&recording, &[GETPGRP, GETEGID, SYNC, GETPPID]);
+        assert_eq!(phases, expected, "{engine:?}");
     }
-    let (recording, _) = record(
-        "catch 15 catch 1 call 111 0 0 0 0 0 0 listen call 108 0 0 0 0 0 0 raise 1 \
-         call 162 0 0 0 0 0 0 raise 15 call 110 0 0 0 0 0 0",
-        Ready::default(),
-    );
+}
+
+/// The recorder is told to end, and passes that on.
+#[test]
+fn all_engines_agree_on_when_each_call_was_made() {
+    let words = "catch 15 call 111 0 0 0 0 0 0 call 111 0 0 0 0 0 0 call 108 0 0 0 0 0 0 \
+                 child call,162,0,0,0,0,0,0 listen call 111 0 0 0 0 0 0 call 111 0 0 0 0 0 0 \
+                 call 111 0 0 0 0 0 0 child call,108,0,0,0,0,0,0 ready caught \
+                 call 111 0 0 0 0 0 0 child call,110,0,0,0,0,0,0";
     let expected = BTreeMap::from([
-        (GETPGRP, vec![Phase::StartUp]),
-        (GETEGID, vec![Phase::Steady]),
-        (SYNC, vec![Phase::Steady]), // SIGHUP with a handler ends nothing
-        (GETPPID, vec![Phase::Shutdown]),
+        ((GETPGRP, Phase::StartUp), 2),
+        ((GETEGID, Phase::StartUp), 1),
+        ((SYNC, Phase::StartUp), 1),
+        ((GETPGRP, Phase::Steady), 3),
+        ((GETEGID, Phase::Steady), 1),
+        ((GETPGRP, Phase::Shutdown), 1),
+        ((GETPPID, Phase::Shutdown), 1),
     ]);
-    assert_eq!(phases(&recording, &[GETPGRP, GETEGID, SYNC, GETPPID]), expected);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("recording");
+    let words: Vec<&str> = words.split_whitespace().collect();
+    for engine in caller::engines("all_engines_agree_on_when_each_call_was_made") {
+        let mut recorder = Recorder::of_program(engine, &file, &victim::stages(), &words);
+        kill_process(recorder.pid(), Signal::TERM).unwrap();
+        assert!(recorder.process.wait().unwrap().success());
+        let recording = Recording::from_json(&fs::read_to_string(&file).unwrap()).unwrap();
+        let mut seen: BTreeMap<(u32, Phase), u64> = BTreeMap::new();
+        for call in recording.calls() {
+            if [GETPGRP, GETEGID, SYNC, GETPPID].contains(&call.nr) {
+                *seen.entry((call.nr, call.phase.unwrap())).or_default() += call.outcomes.count;
+            }
+        }
+        assert_eq!(seen, expected, "{engine:?}");
+        assert!(!recording.completeness().is_lossy(), "{engine:?}");
+    }
+}
+
+/// A signal that is ignored ends nothing.
+#[test]
+fn an_ignored_signal_is_no_end() {
+    for engine in engines("an_ignored_signal_is_no_end") {
+        let (recording, _) =
+            record_by(engine, "ignore 15 raise 15 call 111 0 0 0 0 0 0", Ready::default());
+        let expected = [(GETPGRP, vec![Phase::StartUp])].into();
+        assert_eq!(phases(&recording, &[GETPGRP]), expected, "{engine:?}");
+    }
 }
 
 /// A child that is ended by its parent is no end of the workload.
 #[test]
 fn only_the_first_process_ends_the_workload() {
-    if !ebpf("only_the_first_process_ends_the_workload") {
-        return;
+    for engine in engines("only_the_first_process_ends_the_workload") {
+        let (recording, _) =
+            record_by(engine, "child catch,15,raise,15 call 111 0 0 0 0 0 0", Ready::default());
+        let expected = [(GETPGRP, vec![Phase::StartUp])].into();
+        assert_eq!(phases(&recording, &[GETPGRP]), expected, "{engine:?}");
     }
-    let (recording, _) = record("child catch,15,raise,15 call 111 0 0 0 0 0 0", Ready::default());
-    assert_eq!(phases(&recording, &[GETPGRP]), [(GETPGRP, vec![Phase::StartUp])].into());
 }
 
 #[test]
 fn what_a_runtime_does_before_and_under_the_filter() {
-    if !ebpf("what_a_runtime_does_before_and_under_the_filter") {
-        return;
-    }
-    // The filter is loaded by the thread itself, by another one for all, and by a child.
-    for (filter, exec) in [("filter", "exec"), ("filter-all", "exec")] {
-        let words = format!(
-            "call 111 0 0 0 0 0 0 {filter} call 108 0 0 0 0 0 0 {exec} call 110 0 0 0 0 0 0 listen \
-             call 162 0 0 0 0 0 0"
+    for engine in engines("what_a_runtime_does_before_and_under_the_filter") {
+        // The filter is loaded by the thread itself, by another one for all, and by a child.
+        for filter in ["filter", "filter-all"] {
+            let words = format!(
+                "call 111 0 0 0 0 0 0 {filter} call 108 0 0 0 0 0 0 exec call 110 0 0 0 0 0 0 listen \
+                 call 162 0 0 0 0 0 0"
+            );
+            let (recording, _) = record_by(engine, &words, Ready::default());
+            let expected = BTreeMap::from([
+                (GETPGRP, vec![Phase::BeforeFilter]),
+                (GETEGID, vec![Phase::Runtime]),
+                (GETPPID, vec![Phase::StartUp]),
+                (SYNC, vec![Phase::Steady]),
+            ]);
+            let seen = phases(&recording, &[GETPGRP, GETEGID, GETPPID, SYNC]);
+            assert_eq!(seen, expected, "{engine:?} {filter}");
+            // The exec that began it all is not seen, this one is the runtime's.
+            let execs = phases(&recording, &[EXECVE]);
+            assert_eq!(execs, [(EXECVE, vec![Phase::Runtime])].into(), "{engine:?}");
+        }
+        let (recording, _) = record_by(
+            engine,
+            "call 111 0 0 0 0 0 0 child filter,call,108,0,0,0,0,0,0,exec,call,110,0,0,0,0,0,0",
+            Ready::default(),
         );
-        let (recording, _) = record(&words, Ready::default());
         let expected = BTreeMap::from([
             (GETPGRP, vec![Phase::BeforeFilter]),
             (GETEGID, vec![Phase::Runtime]),
             (GETPPID, vec![Phase::StartUp]),
-            (SYNC, vec![Phase::Steady]),
         ]);
-        assert_eq!(phases(&recording, &[GETPGRP, GETEGID, GETPPID, SYNC]), expected, "{filter}");
-        // Two times at most: the exec that began it all is not seen, this one is the runtime's.
-        assert_eq!(phases(&recording, &[EXECVE]), [(EXECVE, vec![Phase::Runtime])].into());
+        let seen = phases(&recording, &[GETPGRP, GETEGID, GETPPID]);
+        assert_eq!(seen, expected, "{engine:?}");
     }
-    let (recording, _) = record(
-        "call 111 0 0 0 0 0 0 child filter,call,108,0,0,0,0,0,0,exec,call,110,0,0,0,0,0,0",
-        Ready::default(),
-    );
-    let expected = BTreeMap::from([
-        (GETPGRP, vec![Phase::BeforeFilter]),
-        (GETEGID, vec![Phase::Runtime]),
-        (GETPPID, vec![Phase::StartUp]),
-    ]);
-    assert_eq!(phases(&recording, &[GETPGRP, GETEGID, GETPPID]), expected);
 }
 
-/// A program that confines itself is no runtime: it does not exec.
+/// What comes of a filtered task and has not exec'd is as it; what comes of one that has, too.
+#[test]
+fn children_are_in_the_phase_of_who_has_started_them() {
+    for engine in engines("children_are_in_the_phase_of_who_has_started_them") {
+        let words = "child call,162,0,0,0,0,0,0 filter child call,108,0,0,0,0,0,0 exec \
+                     child call,110,0,0,0,0,0,0 listen child call,111,0,0,0,0,0,0";
+        let (recording, _) = record_by(engine, words, Ready::default());
+        let expected = BTreeMap::from([
+            (SYNC, vec![Phase::BeforeFilter]),
+            (GETEGID, vec![Phase::Runtime]),
+            (GETPPID, vec![Phase::StartUp]),
+            (GETPGRP, vec![Phase::Steady]),
+        ]);
+        let seen = phases(&recording, &[SYNC, GETEGID, GETPPID, GETPGRP]);
+        assert_eq!(seen, expected, "{engine:?}");
+    }
+}
+
+/// A program that confines itself is no runtime: it does not exec, or cannot.
 #[test]
 fn a_filter_of_the_workloads_own_is_no_runtimes() {
-    if !ebpf("a_filter_of_the_workloads_own_is_no_runtimes") {
-        return;
+    for (engine, words) in
+        engines("a_filter_of_the_workloads_own_is_no_runtimes").into_iter().flat_map(|engine| {
+            [
+                "call 111 0 0 0 0 0 0 filter call 108 0 0 0 0 0 0",
+                "call 111 0 0 0 0 0 0 filter exec-nothing call 108 0 0 0 0 0 0",
+            ]
+            .map(|words| (engine, words))
+        })
+    {
+        let (recording, _) = record_by(engine, words, Ready::default());
+        let expected =
+            BTreeMap::from([(GETPGRP, vec![Phase::StartUp]), (GETEGID, vec![Phase::StartUp])]);
+        assert_eq!(phases(&recording, &[GETPGRP, GETEGID]), expected, "{engine:?} {words}");
     }
-    let (recording, _) =
-        record("call 111 0 0 0 0 0 0 filter call 108 0 0 0 0 0 0", Ready::default());
-    let expected =
-        BTreeMap::from([(GETPGRP, vec![Phase::StartUp]), (GETEGID, vec![Phase::StartUp])]);
-    assert_eq!(phases(&recording, &[GETPGRP, GETEGID]), expected);
 }
 
 #[test]
 fn readiness_is_what_it_is_said_to_be() {
-    if !ebpf("readiness_is_what_it_is_said_to_be") {
-        return;
-    }
-    let by_call = Ready::Calls(vec![strait_abi::Syscall::from_name("sync").unwrap()]);
-    let words = "listen call 111 0 0 0 0 0 0 call 162 0 0 0 0 0 0 call 108 0 0 0 0 0 0";
-    let (recording, _) = record(words, by_call);
-    let expected =
-        BTreeMap::from([(GETPGRP, vec![Phase::StartUp]), (GETEGID, vec![Phase::Steady])]);
-    assert_eq!(phases(&recording, &[GETPGRP, GETEGID]), expected);
+    for engine in engines("readiness_is_what_it_is_said_to_be") {
+        let by_call = Ready::Calls(vec![strait_abi::Syscall::from_name("sync").unwrap()]);
+        let words = "listen call 111 0 0 0 0 0 0 call 162 0 0 0 0 0 0 call 108 0 0 0 0 0 0";
+        let (recording, _) = record_by(engine, words, by_call);
+        let expected =
+            BTreeMap::from([(GETPGRP, vec![Phase::StartUp]), (GETEGID, vec![Phase::Steady])]);
+        assert_eq!(phases(&recording, &[GETPGRP, GETEGID]), expected, "{engine:?}");
 
-    let by_time = Ready::After(Duration::from_millis(50));
-    let words = "call 111 0 0 0 0 0 0 sleep 400 call 108 0 0 0 0 0 0";
-    let (recording, _) = record(words, by_time);
-    assert_eq!(phases(&recording, &[GETEGID]), [(GETEGID, vec![Phase::Steady])].into());
+        let by_time = Ready::After(Duration::from_millis(50));
+        let words = "call 111 0 0 0 0 0 0 sleep 400 call 108 0 0 0 0 0 0";
+        let (recording, _) = record_by(engine, words, by_time);
+        let expected = [(GETEGID, vec![Phase::Steady])].into();
+        assert_eq!(phases(&recording, &[GETEGID]), expected, "{engine:?}");
+    }
 }
 
 /// The version 2 hierarchy, wherever it is mounted.

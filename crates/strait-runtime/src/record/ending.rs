@@ -26,8 +26,8 @@ pub(super) struct Ending {
 pub(super) enum Demand {
     /// It is to be sent this signal.
     Send(Signal),
-    /// It has got its signal from the terminal.
-    Sent,
+    /// It has got this signal from the terminal.
+    Sent(Signal),
 }
 
 impl Ending {
@@ -58,7 +58,7 @@ impl Ending {
             }
             self.begin(now);
             return Some(match interrupt.from_terminal {
-                true => Demand::Sent,
+                true => Demand::Sent(interrupt.signal),
                 false => Demand::Send(interrupt.signal),
             });
         }

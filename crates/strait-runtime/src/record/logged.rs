@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::process::Pid;
+use rustix::process::{Pid, Signal};
 use strait_abi::{Arch, AuditArch, Syscall};
 use strait_bpf::{Action, Insn, Op, Program, SeccompData};
 use strait_kernel::audit::{self, AuditError, Log, Record, Seccomp};
@@ -23,12 +23,14 @@ use strait_kernel::command::Command;
 use strait_kernel::ebpf::{Counts, Image};
 use strait_kernel::seccomp::{LoadOptions, Privileges, Threads};
 
-use super::RecordError;
 use super::counted::Counted;
 use super::ending::{Demand, Ending};
+use super::life::{Life, Lineage};
 use super::notified::privileges;
+use super::status::Status;
 use super::tally::Tally;
 use super::tree::has_filter;
+use super::{Ready, RecordError};
 
 /// How long a mark is waited for after the last record has come.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -36,10 +38,11 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const SHORTEST: Duration = Duration::from_millis(2);
 const LONGEST: Duration = Duration::from_millis(50);
 
-const BLIND: &str = "the audit engine sees neither arguments nor phases nor what came of a call, \
-                     times by the last tick of the wall clock, and of scripts only their interpreter";
+const BLIND: &str = "the audit engine sees neither arguments nor what came of a call, shutdown only \
+                     where the recorder passes on the signal for it, times by the last tick of the \
+                     wall clock, and of scripts only their interpreter";
 const FILTERED: &str = "the workload put a filter on itself: what that denied was seen only where \
-                        it had it logged";
+                        it had it logged, and what was before it is not told apart";
 const UNPRIVILEGED: &str = "a set-user-ID program was run without its privilege, as the filter of \
                             an unprivileged recorder takes no_new_privs";
 const BUFFER: &str = "the buffer for audit records could not be made as large as it should be, \
@@ -67,6 +70,8 @@ struct Reader {
     begun: bool,
     /// The mark that is waited for; other recorders make theirs.
     awaited: Option<u32>,
+    /// The mark of the begin, which is made again when the workload is told to end.
+    mark: u32,
     /// When the first mark was made, and when the last thing that was read of, by the records.
     span_ms: Option<(u64, u64)>,
 }
@@ -92,17 +97,22 @@ pub(super) fn fork(command: &Command) -> Result<InSession, RecordError> {
 }
 
 /// Puts the filter on the command and runs it.
-pub(super) fn start(forked: InSession, ending: Ending) -> Result<Observer, RecordError> {
+pub(super) fn start(
+    forked: InSession,
+    ending: Ending,
+    ready: &Ready,
+) -> Result<Observer, RecordError> {
     let InSession { child, session, log } = forked;
+    let id = child.pid();
     let mut reader = Reader {
         log,
         sessions: BTreeSet::from([session]),
-        tally: Tally::default(),
+        tally: Tally::new(Life::new(ready, false)),
         begun: false,
         awaited: None,
+        mark: begin_mark(id),
         span_ms: None,
     };
-    let id = child.pid();
     if !reader.reach(begin_mark(id))? {
         return Err(RecordError::Audit(AuditError::NotLogged));
     }
@@ -138,8 +148,10 @@ impl Observer {
             }
             match self.ending.demand() {
                 Some(Demand::Send(signal)) if status.is_none() => {
+                    self.ends_by(signal)?;
                     self.command.signal(signal).map_err(RecordError::Wait)?;
                 }
+                Some(Demand::Sent(signal)) => self.ends_by(signal)?,
                 Some(_) => {}
                 None => self.pause(status, pause)?,
             }
@@ -149,6 +161,16 @@ impl Observer {
         }
         let whole = self.reader.reach(begin_mark(self.command.pid()) + 1)?;
         Ok(self.counted(status, whole))
+    }
+
+    /// The command gets a signal. If it tells it to end a mark is made, after which all records are of
+    /// what it does then.
+    fn ends_by(&self, signal: Signal) -> Result<(), RecordError> {
+        let status = Status::of(self.command.pid());
+        if status.is_some_and(|status| status.is_ended_by(signal.as_raw())) {
+            audit::mark(self.reader.mark).map_err(RecordError::Wait)?;
+        }
+        Ok(())
     }
 
     fn counted(self, status: Option<ExitStatus>, whole: bool) -> Counted {
@@ -223,6 +245,9 @@ impl Reader {
                     self.reached(call.at_ms);
                     self.awaited = None;
                 }
+                Record::Seccomp(call) if self.mark == call.nr => {
+                    self.tally.life().end(Lineage::Workload);
+                }
                 Record::Login(old, new) if self.sessions.contains(&old) => {
                     self.sessions.insert(new);
                 }
@@ -277,7 +302,7 @@ impl Reader {
             Action::Log | Action::Allow => self.tally.entered_at(image, &data, at_us),
             // Somebody else answers: whether it was made is not known.
             Action::Notify | Action::Trace(_) => self.tally.lost(1),
-            _ => self.tally.denied(image, &data),
+            _ => self.tally.denied_at(image, &data, at_us),
         }
     }
 }

@@ -18,6 +18,8 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::Signal;
+use rustix::thread::gettid;
 use strait_kernel::child::{Change, Child, PendingChild};
 use strait_kernel::ebpf::Counts;
 use strait_kernel::notified::Supervised;
@@ -26,18 +28,21 @@ use strait_kernel::supervision::{Keeper, Supervision, is_over};
 use strait_kernel::task::{CAP_SYS_ADMIN, Task};
 use strait_kernel::waker::Waker;
 
-use self::caller::Callers;
-use super::RecordError;
+use self::caller::{Caller, Callers};
 use super::counted::Counted;
 use super::ending::{Demand, Ending};
+use super::life::Life;
+use super::status::Status;
 use super::tally::{Tally, loads_filter};
 use super::tree::has_filter;
+use super::{Ready, RecordError};
 
 /// How often a supervisor that is to stop is told so until it has.
 const AGAIN: Duration = Duration::from_millis(1);
 
-const RESULTS: &str = "the notify engine sees calls before they are made: what came of them is \
-                       not in the recording";
+const RESULTS: &str = "the notify engine sees calls before they are made, and no signals: what came \
+                       of calls is not in the recording, and shutdown only where the recorder \
+                       passes on the signal for it";
 const FILTERED: &str = "the workload put a filter on itself: what that denied was not seen, and \
                         no tracer is asked by it while calls are notified";
 const UNPRIVILEGED: &str = "a set-user-ID program was run without its privilege, as the filter of \
@@ -51,6 +56,7 @@ pub(super) struct Observer {
     supervisor: JoinHandle<Result<Noted, RecordError>>,
     waker: Waker,
     stop: Arc<AtomicBool>,
+    told_to_end: Arc<AtomicBool>,
     /// Hangs up when the supervisor has ended.
     ended: OwnedFd,
     /// Hangs up when no task has the filter any more.
@@ -63,6 +69,15 @@ pub(super) struct Observer {
     keeper: Keeper,
 }
 
+/// What the supervisor is told.
+#[derive(Debug)]
+struct Said {
+    /// It is to end.
+    stop: Arc<AtomicBool>,
+    /// The command has been told to end, or is told so now.
+    told_to_end: Arc<AtomicBool>,
+}
+
 /// What the supervisor comes back with.
 #[derive(Debug)]
 struct Noted {
@@ -72,8 +87,16 @@ struct Noted {
 }
 
 /// Puts the filter on the command and runs it.
-pub(super) fn start(pending: PendingChild, ending: Ending) -> Result<Observer, RecordError> {
+pub(super) fn start(
+    pending: PendingChild,
+    ending: Ending,
+    ready: &Ready,
+) -> Result<Observer, RecordError> {
     let filtered = has_filter(None);
+    // What the command inherits, and the filter that notifies.
+    let own = Status::of(gettid()).and_then(|status| status.filters());
+    let callers = Callers::new(pending.pid(), own.map(|filters| filters + 1));
+    let tally = Tally::new(Life::new(ready, false));
     let privileges = privileges();
     let notified = pending.notify(privileges)?;
     let keeper = notified.supervision().keep().map_err(RecordError::Keeper)?;
@@ -82,15 +105,16 @@ pub(super) fn start(pending: PendingChild, ending: Ending) -> Result<Observer, R
     let (ended, until_end) =
         pipe_with(PipeFlags::CLOEXEC).map_err(|errno| RecordError::Wait(errno.into()))?;
     let stop = Arc::new(AtomicBool::new(false));
+    let told_to_end = Arc::new(AtomicBool::new(false));
     let (ready, is_ready) = mpsc::channel();
-    let theirs = Arc::clone(&stop);
+    let said = Said { stop: Arc::clone(&stop), told_to_end: Arc::clone(&told_to_end) };
     let supervisor = thread::Builder::new()
         .name("supervisor".to_owned())
         .spawn(move || {
             let _until_end = until_end;
             // Without a receiver there is nobody who would wake it.
             let _ = ready.send(Waker::new());
-            supervise(supervision, first, &theirs)
+            supervise(supervision, first, callers, tally, &said)
         })
         .map_err(RecordError::Wait)?;
     let waker = match is_ready.recv() {
@@ -101,6 +125,7 @@ pub(super) fn start(pending: PendingChild, ending: Ending) -> Result<Observer, R
         supervisor,
         waker,
         stop,
+        told_to_end,
         ended,
         listener,
         command: child,
@@ -130,8 +155,10 @@ impl Observer {
             }
             match self.ending.demand() {
                 Some(Demand::Send(signal)) if status.is_none() => {
+                    self.ends_by(signal);
                     self.command.signal(signal).map_err(RecordError::Wait)?;
                 }
+                Some(Demand::Sent(signal)) => self.ends_by(signal),
                 Some(_) => {}
                 None => self.pause(status, over)?,
             }
@@ -168,6 +195,14 @@ impl Observer {
         })
     }
 
+    /// The command gets a signal, which may tell it to end.
+    fn ends_by(&self, signal: Signal) {
+        let status = Status::of(self.command.pid());
+        if status.is_some_and(|status| status.is_ended_by(signal.as_raw())) {
+            self.told_to_end.store(true, Ordering::Release);
+        }
+    }
+
     /// Waits until something may have happened.
     fn pause(&self, status: Option<ExitStatus>, over: bool) -> Result<(), RecordError> {
         let mut fds = vec![PollFd::new(&self.ending, PollFlags::IN)];
@@ -191,10 +226,11 @@ impl Observer {
 fn supervise(
     mut supervision: Supervision,
     first: Option<Notification>,
-    stop: &AtomicBool,
+    mut callers: Callers,
+    mut tally: Tally,
+    said: &Said,
 ) -> Result<Noted, RecordError> {
-    let mut tally = Tally::default();
-    let mut callers = Callers::new();
+    let Said { stop, told_to_end } = said;
     let mut wanted_listener = false;
     let mut next = first;
     loop {
@@ -209,15 +245,24 @@ fn supervise(
             }
             Err(error) => return Err(RecordError::Notify(error)),
         };
-        let image = callers.image(&call, &supervision, &mut tally);
+        if told_to_end.load(Ordering::Acquire) {
+            told_to_end.store(false, Ordering::Relaxed);
+            tally.life().end(callers.commands_lineage());
+        }
+        let caller = callers.caller(&call, &supervision, &mut tally);
         match supervision.pass(call.id) {
             // Only what goes on is made; what was interrupted will come again.
             Ok(()) => {
-                let made = image.and_then(|image| tally.entered(image, &call.data));
+                let made = caller.and_then(|Caller { image, lineage }| {
+                    tally.entered(image, lineage, &call.data)
+                });
                 if made.is_some_and(|made| loads_filter(made, &call.data)) {
                     match wants_listener(&call) {
                         true => wanted_listener = true,
-                        false => tally.filtered(),
+                        false => {
+                            tally.filtered();
+                            callers.may_be_filtered();
+                        }
                     }
                 }
             }

@@ -42,23 +42,19 @@ fn script_of(task: Pid) -> Option<Vec<u8>> {
     (&start == b"#!").then_some(name)
 }
 
-/// What exec was given as the file's name: AT_EXECFN of the auxiliary vector (getauxval(3)).
+/// The random bytes that the kernel gave the program when it was executed: AT_RANDOM (getauxval(3)).
+pub(super) fn random(task: Pid) -> Option<[u8; 16]> {
+    const AT_RANDOM: u64 = 25;
+    let mut bytes = [0; 16];
+    let memory = File::open(proc_file(task, "mem")).ok()?;
+    memory.read_exact_at(&mut bytes, auxiliary(task, AT_RANDOM)?).ok()?;
+    Some(bytes)
+}
+
+/// What exec was given as the file's name: AT_EXECFN.
 fn exec_name(task: Pid) -> Option<Vec<u8>> {
     const AT_EXECFN: u64 = 31;
-    let vector = fs::read(proc_file(task, "auxv")).ok()?;
-    let native = vector.chunks_exact(16).find_map(|pair| {
-        let (key, value) = pair.split_at(8);
-        let word = |bytes: &[u8]| Some(u64::from_ne_bytes(bytes.try_into().ok()?));
-        if word(key)? == AT_EXECFN { word(value) } else { None }
-    });
-    // A 32-bit program's has half the words.
-    let at = native.or_else(|| {
-        vector.chunks_exact(8).find_map(|pair| {
-            let (key, value) = pair.split_at(4);
-            let word = |bytes: &[u8]| Some(u64::from(u32::from_ne_bytes(bytes.try_into().ok()?)));
-            if word(key)? == AT_EXECFN { word(value) } else { None }
-        })
-    })?;
+    let at = auxiliary(task, AT_EXECFN)?;
     let memory = File::open(proc_file(task, "mem")).ok()?;
     let mut name = Vec::new();
     // Read by pieces that do not reach into the next page, which may not be there.
@@ -78,4 +74,22 @@ fn exec_name(task: Pid) -> Option<Vec<u8>> {
         }
     }
     None
+}
+
+/// An entry of the auxiliary vector of a task.
+fn auxiliary(task: Pid, wanted: u64) -> Option<u64> {
+    let vector = fs::read(proc_file(task, "auxv")).ok()?;
+    let native = vector.chunks_exact(16).find_map(|pair| {
+        let (key, value) = pair.split_at(8);
+        let word = |bytes: &[u8]| Some(u64::from_ne_bytes(bytes.try_into().ok()?));
+        if word(key)? == wanted { word(value) } else { None }
+    });
+    // A 32-bit program's has half the words.
+    native.or_else(|| {
+        vector.chunks_exact(8).find_map(|pair| {
+            let (key, value) = pair.split_at(4);
+            let word = |bytes: &[u8]| Some(u64::from(u32::from_ne_bytes(bytes.try_into().ok()?)));
+            if word(key)? == wanted { word(value) } else { None }
+        })
+    })
 }

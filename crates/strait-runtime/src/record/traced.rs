@@ -2,6 +2,7 @@
 
 mod count;
 
+use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -25,6 +26,7 @@ use strait_kernel::waker::Waker;
 use self::count::Counter;
 use super::counted::Counted;
 use super::ending::{Demand, Ending};
+use super::life::Life;
 use super::tree::{descendants, has_filter};
 use super::{RecordError, Request, Target};
 use crate::launch::{Enforcement, Verified};
@@ -98,6 +100,7 @@ pub(super) fn start(
         _ => None,
     };
     let confinement = enforcement.map(Enforcement::confinement);
+    let runs = !matches!(request.target, Target::Command { .. });
     let (tasks, command, filtered) = match (&request.target, &pending) {
         (Target::Command { .. }, Some(child)) => {
             (vec![child.pid()], Some(child.pid()), has_filter(None))
@@ -119,11 +122,17 @@ pub(super) fn start(
     let (found, is_found) = mpsc::channel();
     let (go_on, may_go_on) = mpsc::channel();
     let inspection = confinement.map(|_| Inspection { found, go_on: may_go_on });
+    // Of a cgroup every process is one of the first; threads are none, but also no processes.
+    let roots: HashSet<Pid> = match &request.target {
+        &Target::Process(pid) => HashSet::from([pid]),
+        _ => tasks.iter().copied().collect(),
+    };
+    let counter = Counter::new(command, filter, roots, Life::new(&request.ready, runs));
     let theirs = Arc::clone(&shared);
     let tracer = thread::Builder::new()
         .name("tracer".to_owned())
         .spawn(move || {
-            let result = trace(&tasks, command, filter, inspection, &theirs, &ready);
+            let result = trace(&tasks, command, counter, inspection, &theirs, &ready);
             theirs.done.store(true, Ordering::Release);
             theirs.tell();
             result
@@ -237,14 +246,13 @@ impl Observer {
 fn trace(
     tasks: &[Pid],
     command: Option<Pid>,
-    filter: Option<Program>,
+    mut counter: Counter,
     mut inspection: Option<Inspection>,
     shared: &Shared,
     ready: &mpsc::Sender<Waker>,
 ) -> Result<Traced, RecordError> {
     let tracer = Tracer::new();
     let waker = Waker::new();
-    let mut counter = Counter::new(command, filter);
     for &task in tasks {
         match tracer.seize(task) {
             // What runs already shows its calls only once it has been stopped; the command is
@@ -298,7 +306,10 @@ fn trace(
                 }
                 0
             }
-            Event::Signal(signal) => signal,
+            Event::Signal(signal) => {
+                counter.signal(task, signal);
+                signal
+            }
             Event::Interrupted => 0,
         };
         let until = if counter.counts_calls_of(task) { Until::Call } else { Until::Event };

@@ -144,7 +144,7 @@ impl Observer {
                 (Some(child), Demand::Send(signal)) => {
                     child.signal(signal).map_err(RecordError::Wait)?;
                 }
-                (Some(_), Demand::Sent) => {}
+                (Some(_), Demand::Sent(_)) => {}
                 // What still runs is not to be counted while the counts are read.
                 (None, _) => self.recorder.detach()?,
             }

@@ -154,10 +154,15 @@ impl Recorder {
 
     /// The same of what the caller does by these words, the first of which says `ready`.
     pub fn of(engine: Choice, file: &Path, words: &[&str]) -> Recorder {
+        Recorder::of_program(engine, file, &victim::caller(), words)
+    }
+
+    /// The same of another program, which says `ready` too.
+    pub fn of_program(engine: Choice, file: &Path, program: &Path, words: &[&str]) -> Recorder {
         let mut process = process::Command::new(example())
             .arg(name(engine))
             .arg(file)
-            .arg(victim::caller())
+            .arg(program)
             .args(words)
             .stdout(Stdio::piped())
             .process_group(0)

@@ -10,9 +10,12 @@
 //! - `filter-all`: the same by another thread, for all threads
 //! - `listen`: on a socket without a name
 //! - `catch SIGNAL`: installs a handler
+//! - `ignore SIGNAL`
+//! - `caught`: waits until a handler has run
 //! - `raise SIGNAL`: sends it to itself
 //! - `child WORD`: forks a child that does the one word (words by `,`), and waits for it
 //! - `exec`: execs this program with the words that are left
+//! - `exec-nothing`: execs a file that is not there
 //! - `ready`: prints `ready`
 //! - `wait`: waits until standard input ends
 //! - `sleep MS`
@@ -25,8 +28,12 @@ use std::ffi::{c_int, c_long};
 use std::io::Read;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use std::{env, io, ptr, thread};
+
+/// A handler has run.
+static CAUGHT: AtomicBool = AtomicBool::new(false);
 
 fn main() {
     act(env::args().skip(1).collect());
@@ -59,10 +66,22 @@ fn act(words: Vec<String>) {
             }
             "listen" => drop(std::os::unix::net::UnixListener::bind_addr(&unnamed()).unwrap()),
             "catch" => {
-                extern "C" fn ignore(_: c_int) {}
+                extern "C" fn note(_: c_int) {
+                    CAUGHT.store(true, Ordering::Relaxed);
+                }
                 let signal = c_int::try_from(number()).unwrap();
-                // SAFETY: the handler does nothing.
-                unsafe { libc::signal(signal, ignore as *const () as usize) };
+                // SAFETY: the handler writes to an atomic and does nothing else.
+                unsafe { libc::signal(signal, note as *const () as usize) };
+            }
+            "ignore" => {
+                let signal = c_int::try_from(number()).unwrap();
+                // SAFETY: no handler of this program is replaced that something relies on.
+                unsafe { libc::signal(signal, libc::SIG_IGN) };
+            }
+            "caught" => {
+                while !CAUGHT.load(Ordering::Relaxed) {
+                    thread::sleep(Duration::from_millis(1));
+                }
             }
             "raise" => {
                 let signal = c_int::try_from(number()).unwrap();
@@ -74,6 +93,7 @@ fn act(words: Vec<String>) {
                 let error = Command::new("/proc/self/exe").args(words).exec();
                 panic!("{error}");
             }
+            "exec-nothing" => drop(Command::new("/nowhere/nothing").exec()),
             "ready" => println!("ready"),
             "wait" => drop(io::stdin().read_to_end(&mut Vec::new())),
             "sleep" => thread::sleep(Duration::from_millis(number().cast_unsigned())),
