@@ -7,6 +7,7 @@
 
 pub mod bind;
 pub mod bindings;
+pub mod cgroups;
 pub mod hook;
 pub mod image;
 pub mod invocation;

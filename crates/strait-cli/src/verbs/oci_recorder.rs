@@ -11,7 +11,7 @@ use rustix::process::Pid;
 use strait_runtime::oci::hook::{self, RECORDING, RuntimeFile};
 use strait_runtime::oci::recordings::Destination;
 use strait_runtime::oci::spec::{Spec, Stage};
-use strait_runtime::oci::waiting::{self, Container, SocketName, Waiting};
+use strait_runtime::oci::waiting::{self, Container, Hook, SocketName, Waiting};
 use strait_runtime::record::{Choice, Ready, Recorder, Request, Target};
 
 use crate::args::OciRecorder;
@@ -27,10 +27,10 @@ pub fn run(args: &OciRecorder) -> Result<ExitCode, Failure> {
         // What fails here the hook finds out by itself, when nobody waits for it.
         let waiting = Waiting::new(socket.clone(), starter).map_err(Failure::refused)?;
         recorder.prepare_for_container(&Ready::default()).map_err(Failure::refused)?;
-        let Some((container, mut hook)) = waiting.container().map_err(Failure::refused)? else {
+        let Some((container, hook)) = waiting.container().map_err(Failure::refused)? else {
             return Ok(ExitCode::SUCCESS);
         };
-        return record(args, recorder, &container, move |said| hook.write_all(said));
+        return record(args, recorder, &container, Some(hook));
     }
     let pid = args.pid.map_or(0, |pid| pid.as_raw_nonzero().get());
     let container = Container {
@@ -40,15 +40,19 @@ pub fn run(args: &OciRecorder) -> Result<ExitCode, Failure> {
         runtime: args.runtime.clone(),
         file: args.file.clone(),
     };
-    record(args, recorder, &container, |said| io::stdout().write_all(said))
+    record(args, recorder, &container, None)
 }
 
 fn record(
     args: &OciRecorder,
     mut recorder: Recorder,
     container: &Container,
-    mut tell: impl FnMut(&[u8]) -> io::Result<()>,
+    mut hook: Option<Hook>,
 ) -> Result<ExitCode, Failure> {
+    let mut tell = |said: &[u8]| match &mut hook {
+        Some(hook) => hook.tell(said),
+        None => io::stdout().write_all(said),
+    };
     let spec = Spec::read(&container.bundle.join("config.json")).ok().flatten();
     let command = spec.iter().flat_map(Spec::command).map(str::to_owned).collect();
     let called = spec.as_ref().and_then(Spec::called);
@@ -71,7 +75,9 @@ fn record(
     })?;
     // If the hook is gone, nobody waits for that word; the container is recorded all the same.
     let _ = tell(RECORDING.as_bytes());
-    drop(tell);
+    if let Some(hook) = hook {
+        hook.release();
+    }
     running.of_container(container.id.clone());
     if let Some(called) = called {
         running.called(called);

@@ -19,6 +19,15 @@ fn finish(engine: &Engine, name: &str) {
     engine.remove(name);
 }
 
+fn parent(process: i32) -> u32 {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap().trim().parse().unwrap()
+}
+
+fn cgroups(process: u32) -> String {
+    fs::read_to_string(format!("/proc/{process}/cgroup")).unwrap()
+}
+
 fn whole_life(kind: Kind, by_hook: bool) {
     let test = "containers are recorded";
     let setup = Setup::new();
@@ -40,6 +49,13 @@ fn whole_life(kind: Kind, by_hook: bool) {
         let file = start_recorded(&setup, &engine, name, profile, &[], &WORK);
         assert_eq!(recorders(&setup).len(), 1, "{kind:?}");
         assert!(is_ahead(&setup), "{kind:?}");
+        if by_hook {
+            // Whoever ends what an engine's command has left does not end the recorder.
+            let monitor = engine.pid(name).map(parent).unwrap();
+            wait("it is where the monitor is", || {
+                cgroups(recorders(&setup)[0]) == cgroups(monitor)
+            });
+        }
         assert!(!file.exists(), "{kind:?}: nothing half-written");
         finish(&engine, name);
         let recording = recording(&setup, &file);

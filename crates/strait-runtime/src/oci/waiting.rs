@@ -20,10 +20,12 @@ use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::sockopt::socket_peercred;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::{Deserialize, Serialize};
 use strait_kernel::streams;
 
+use super::cgroups::Cgroups;
 use super::hook::{HookError, RECORDING};
 
 /// Where the sockets are.
@@ -162,6 +164,29 @@ pub fn hand_over(name: &SocketName, container: &Container) -> Result<bool, HookE
     }
 }
 
+/// The hook that has asked for a container to be recorded.
+#[derive(Debug)]
+pub struct Hook {
+    stream: UnixStream,
+    cgroups: Cgroups,
+}
+
+impl Hook {
+    /// Says this to it.
+    ///
+    /// # Errors
+    /// If it is gone.
+    pub fn tell(&mut self, said: &[u8]) -> io::Result<()> {
+        self.stream.write_all(said)
+    }
+
+    /// It need not wait any longer. This process goes to the cgroups that it is in: that takes a while.
+    pub fn release(self) {
+        drop(self.stream);
+        self.cgroups.join();
+    }
+}
+
 /// The recorder's end: it waits to be told of its container.
 #[derive(Debug)]
 pub struct Waiting {
@@ -183,11 +208,11 @@ impl Waiting {
         Ok(Waiting { name, listener, starter, deadline: Instant::now() + PATIENCE })
     }
 
-    /// The container, and where it is to be said that it is recorded; `None` where none comes.
+    /// The container, and who asks for it; `None` where none comes.
     ///
     /// # Errors
     /// If what is said is no container.
-    pub fn container(self) -> io::Result<Option<(Container, UnixStream)>> {
+    pub fn container(self) -> io::Result<Option<(Container, Hook)>> {
         loop {
             let left = self.deadline.saturating_duration_since(Instant::now());
             let timeout = Timespec::try_from(left).map_err(io::Error::other)?;
@@ -208,7 +233,9 @@ impl Waiting {
             hook.set_read_timeout(Some(HANDING))?;
             let mut said = Vec::new();
             (&hook).take(LIMIT).read_to_end(&mut said)?;
-            return Ok(Some((serde_json::from_slice(&said)?, hook)));
+            let container = serde_json::from_slice(&said)?;
+            let cgroups = Cgroups::of(socket_peercred(&hook)?.pid)?;
+            return Ok(Some((container, Hook { stream: hook, cgroups })));
         }
     }
 }
