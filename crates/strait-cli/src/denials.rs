@@ -18,6 +18,7 @@ use strait_runtime::steps::{Moved, Trigger};
 use strait_runtime::supervise::{Answering, Counted, Denial};
 
 use crate::args::Denials;
+use crate::output::printable;
 
 /// Where and how denials are told.
 pub struct Teller {
@@ -339,15 +340,6 @@ fn shown(image: &Path) -> String {
     }
 }
 
-/// A name that the workload chose, so that it neither looks like lines of ours nor moves a terminal.
-fn printable(name: &str) -> String {
-    let shown = |c: char| match c.is_control() {
-        true => c.escape_default().to_string(),
-        false => c.to_string(),
-    };
-    name.chars().map(shown).collect()
-}
-
 /// A path as an entry of a list in YAML: in quotes unless all of it is plain.
 fn entry(path: &Path) -> String {
     let text = path.display().to_string();
@@ -370,11 +362,10 @@ fn is_power_of_ten(times: u64) -> bool {
 mod tests {
     use std::path::Path;
 
-    use super::{entry, is_power_of_ten, printable};
+    use super::{entry, is_power_of_ten};
 
     #[test]
-    fn names_that_the_workload_chose_stay_names() {
-        assert_eq!(printable("a b\nstrait: fine\x1b[2J"), "a b\\nstrait: fine\\u{1b}[2J");
+    fn a_path_is_an_entry_of_a_list() {
         assert_eq!(entry(Path::new("/usr/bin/g++-12")), "/usr/bin/g++-12");
         assert_eq!(
             entry(Path::new("/x], strict: false, y: [\n")),

@@ -72,9 +72,18 @@ pub fn print_styled(text: &str) -> Result<()> {
     }
 }
 
-/// A table with these headings, without lines, as wide as the terminal at most; as wide as it needs
-/// to be where standard output is no terminal.
-pub fn table(headings: &[&str]) -> comfy_table::Table {
+/// A name that a workload chose, so that it neither looks like lines of ours nor moves a terminal.
+pub fn printable(name: &str) -> String {
+    let shown = |c: char| match c.is_control() {
+        true => c.escape_default().to_string(),
+        false => c.to_string(),
+    };
+    name.chars().map(shown).collect()
+}
+
+/// A table with these headings and rows of [`printable`] cells, without lines, as wide as the terminal at
+/// most; as wide as it needs to be where standard output is no terminal.
+pub fn table(headings: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let mut table = comfy_table::Table::new();
     table.load_style(comfy_table::presets::NOTHING);
     table.set_header(headings);
@@ -88,7 +97,10 @@ pub fn table(headings: &[&str]) -> comfy_table::Table {
         table.set_content_arrangement(comfy_table::ContentArrangement::Dynamic);
         table.set_width(size.ws_col);
     }
-    table
+    for row in rows {
+        table.add_row(row.iter().map(|cell| printable(cell)));
+    }
+    table.trim_fmt()
 }
 
 /// How a path is written.
@@ -162,6 +174,13 @@ fn create_beside(path: &Path) -> io::Result<(PathBuf, File)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_that_a_workload_chose_stay_names() {
+        assert_eq!(printable("a b\nstrait: fine\x1b[2J"), "a b\\nstrait: fine\\u{1b}[2J");
+        let table = table(&["NAME"], [vec!["a\nb\x1b[2J".to_owned()]]);
+        assert_eq!(table, "NAME\na\\nb\\u{1b}[2J");
+    }
 
     #[test]
     fn a_file_is_replaced_whole_and_nothing_is_left_beside_it() -> Result<()> {

@@ -11,6 +11,7 @@
 //! | stopped in the middle of a notified call | `network.rs`: `a_stopped_task…` |
 //! | dies in the middle of one | `network.rs`: `a_call_that_waits…` |
 //! | signals in the middle of one | `run_modes.rs`: `signals_that_interrupt…`; `network.rs`: `a_signal_interrupts…` |
+//! | the supervisor is stalled | here |
 //! | the supervisor is killed | `run_modes.rs`, `network.rs`, `steps.rs`: `a_dead_supervisor…` |
 //! | 10,000 notified calls a second | here |
 //! | 100 workloads at once | `strait-runtime`, `service.rs` |
@@ -151,6 +152,31 @@ print(all(gets(*call) for call in calls), flush=True)
     }
     talk.say("");
     assert_eq!(talk.line(), "True");
+    assert!(talk.is_silent());
+}
+
+#[test]
+fn a_stalled_supervisor_opens_nothing_and_answers_when_it_goes_on() {
+    let Some(bench) = Bench::new("a_stalled_supervisor_opens_nothing") else { return };
+    let script = "\
+answers = []
+threads = [threading.Thread(target=lambda c=c: answers.append(gets(*c))) for c in calls]
+print('ready', flush=True)
+input()
+[t.start() for t in threads]
+time.sleep(0.3)
+print('answered', len(answers), os.path.lexists('/x'), flush=True)
+[t.join() for t in threads]
+print(answers, flush=True)
+";
+    let mut talk = bench.talk(script);
+    assert_eq!(talk.line(), "ready");
+    let strait = Pid::from_raw(talk.id().try_into().unwrap()).unwrap();
+    kill_process(strait, Signal::STOP).unwrap();
+    talk.say("");
+    assert_eq!(talk.line(), "answered 0 False");
+    kill_process(strait, Signal::CONT).unwrap();
+    assert_eq!(talk.line(), "[True, True, True, True]");
     assert!(talk.is_silent());
 }
 

@@ -8,6 +8,7 @@ use std::fs;
 
 use namespace::Namespace;
 use serde_json::Value;
+use strait_testkit::script::{PYTHON, Talk, has_python};
 
 fn by_pid<'v>(machine: &'v Value, pid: &str) -> &'v Value {
     let pid: i64 = pid.parse().unwrap();
@@ -133,4 +134,23 @@ fn two_thousand_confined_processes_are_decided_once_in_little_memory() {
     assert_eq!(filtered.filter(|process| process["status"] == "filtered").count(), 2001);
     let stacks = machine["stacks"].as_object().unwrap().values();
     assert_eq!(stacks.filter(|stack| !stack["filters"].as_array().unwrap().is_empty()).count(), 1);
+}
+
+/// A process may call itself anything, and no line that it makes up is taken for one of ours.
+#[test]
+fn a_name_with_a_line_break_forges_no_line() {
+    if !has_python("a_name_with_a_line_break_forges_no_line") {
+        return;
+    }
+    let script =
+        "open('/proc/self/comm', 'w').write('x\\nALARM\\x1b[2J'); print('up', flush=True); input()";
+    let mut talk = Talk::start(std::process::Command::new(PYTHON).args(["-c", script]));
+    assert_eq!(talk.line(), "up");
+    let strait = std::process::Command::new(env!("CARGO_BIN_EXE_strait"))
+        .args(["inspect", "--pid", &talk.id().to_string()])
+        .output()
+        .unwrap();
+    let text = String::from_utf8(strait.stdout).unwrap();
+    assert!(text.contains(r"x\nALARM\u{1b}[2J"), "{text}");
+    assert!(!text.lines().any(|line| line.starts_with("ALARM")), "{text}");
 }

@@ -10,7 +10,7 @@ use strait_runtime::inspect::{Depth, Inspector, Status};
 
 use crate::args::Containers;
 use crate::failure::{Failure, REFUSED};
-use crate::output;
+use crate::output::{self, printable};
 use crate::progress::Progress;
 
 /// Lists the running containers of all engines. The status is 3 if an engine could not be asked.
@@ -40,7 +40,7 @@ fn told(found: &Found) -> u8 {
 
 /// The table, then the processes that are not confined.
 fn text(all: &[Surveyed]) -> String {
-    let mut table = output::table(&[
+    let headings = [
         "CONTAINER",
         "ID",
         "IMAGE",
@@ -53,11 +53,9 @@ fn text(all: &[Surveyed]) -> String {
         "CAPS",
         "ACTS AS",
         "SECRETS",
-    ]);
-    for one in all {
-        table.add_row(row(one));
-    }
-    let mut out = format!("{}\n", table.trim_fmt());
+    ];
+    let rows = all.iter().map(row);
+    let mut out = format!("{}\n", output::table(&headings, rows));
     for one in all {
         let partly = one.confinement.filtered > 0;
         let bare = one.processes.iter().filter(|process| process.status == Status::Unconfined);
@@ -66,9 +64,9 @@ fn text(all: &[Surveyed]) -> String {
             let _ = writeln!(
                 out,
                 "{}: process {} ({}) is not confined; it {}",
-                one.container.full_name(),
+                printable(&one.container.full_name()),
                 process.member.pid,
-                process.name,
+                printable(&process.name),
                 process.member.origin.text()
             );
         }

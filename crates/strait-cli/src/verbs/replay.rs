@@ -11,6 +11,7 @@ use strait_policy::{Arguments, Attempt, Denial, Fallback, Recording, action_text
 use crate::args::{Profile, Replay};
 use crate::documents;
 use crate::failure::{Failure, UNFULFILLED};
+use crate::output::printable;
 use crate::{input, output};
 
 /// Says what a policy would have denied of what was recorded.
@@ -67,6 +68,7 @@ fn text(name: &str, denials: &[Denial], gaps: &[String]) -> String {
     };
     for denial in denials {
         let Attempt { image, arch, line, outcomes, arguments, .. } = &denial.first;
+        let image = printable(image);
         let place = line.map_or_else(String::new, |line| format!(" (first in line {line})"));
         let certain = if denial.certain { "" } else { "may be " };
         let often = if *arguments == Arguments::All { "" } else { "at most " };

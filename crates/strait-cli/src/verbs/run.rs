@@ -255,7 +255,7 @@ fn logged(args: &Run, command: &Command, rules: &Rules) -> Result<ExitCode, Fail
             "strait: would be denied: {name} -> {}: {} times{some} ({})",
             action_text(denial.action),
             outcomes.count,
-            image,
+            output::printable(image),
         ));
     }
     // The filter that was active is ours, and denies nothing.

@@ -22,7 +22,7 @@ use crate::containers::{self, Chosen};
 use crate::documents;
 use crate::failure::{Failure, REFUSED};
 use crate::input;
-use crate::output;
+use crate::output::{self, printable};
 use crate::verbs::inspect;
 use crate::witness;
 
@@ -198,7 +198,7 @@ pub fn text(verification: &Verification) -> String {
         Outcome::Drift => "drift: the kernel decides otherwise than the policy",
         Outcome::Unknown => "unknown: not every thread's filters could be read",
     };
-    let mut out = format!("process {} ({}): {said}\n", process.pid, process.name);
+    let mut out = format!("process {} ({}): {said}\n", process.pid, printable(&process.name));
     for judged in judged {
         let who = match judged.threads.as_slice() {
             [one] => format!("thread {one}"),

@@ -10,13 +10,10 @@ use crate::output;
 
 /// The table, then what was not seen.
 pub fn text(machine: &Machine, detail: Detail) -> String {
-    let mut table = output::table(&[
-        "PID", "USER", "NAME", "THREADS", "STATUS", "FILTERS", "NNP", "CAPS", "CALLS", "KNOWN AS",
-    ]);
-    for process in machine.processes.iter().filter(|process| process.status != Status::Kernel) {
-        table.add_row(row(process));
-    }
-    let mut out = format!("{}\n", table.trim_fmt());
+    let headings =
+        ["PID", "USER", "NAME", "THREADS", "STATUS", "FILTERS", "NNP", "CAPS", "CALLS", "KNOWN AS"];
+    let rows = machine.processes.iter().filter(|process| process.status != Status::Kernel).map(row);
+    let mut out = format!("{}\n", output::table(&headings, rows));
     let count = |status: Status| {
         machine.processes.iter().filter(|process| process.status == status).count()
     };

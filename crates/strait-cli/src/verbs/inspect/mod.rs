@@ -19,7 +19,7 @@ use strait_runtime::scope::Scope;
 use crate::args::Inspect;
 use crate::containers::{self, Chosen};
 use crate::failure::{Failure, REFUSED};
-use crate::output;
+use crate::output::{self, printable};
 use crate::progress::Progress;
 use crate::verbs::disasm;
 
@@ -97,7 +97,7 @@ fn came_in(machine: &Machine, members: &[Member]) -> String {
     let later = members.iter().filter(|member| member.origin != Origin::Started);
     let line = |member: &Member| {
         let process = machine.processes.iter().find(|process| process.pid == member.pid)?;
-        let (name, status) = (&process.name, process.status.name());
+        let (name, status) = (printable(&process.name), process.status.name());
         Some(format!("process {} ({name}), {status}: it {}\n", member.pid, member.origin.text()))
     };
     later.filter_map(line).collect()

@@ -1,5 +1,6 @@
 //! One process, for a person: its threads by the stack of filters that they have.
 
+use crate::output::printable;
 use std::fmt::Write as _;
 
 use strait_kernel::task::Mode;
@@ -16,6 +17,7 @@ pub fn text(process: &Process, detail: Detail) -> String {
     let Process { pid, inner_pid, name, user, status, threads, stacks, alarms, .. } = process;
     let bold = anstyle::Style::new().bold();
     let alarm = anstyle::Style::new().bold().fg_color(Some(anstyle::AnsiColor::Red.into()));
+    let name = printable(name);
     let mut out = String::new();
     // Writing to a string does not fail.
     let _ = writeln!(
@@ -57,7 +59,7 @@ pub fn text(process: &Process, detail: Detail) -> String {
             },
             reading => format!("filters not read: {}", reading.unknown().unwrap_or_default()),
         };
-        let _ = writeln!(out, "thread {} ({}): {said}", thread.tid, thread.name);
+        let _ = writeln!(out, "thread {} ({}): {said}", thread.tid, printable(&thread.name));
     }
     let _ = writeln!(out, "Landlock: not known, no file of /proc shows it");
     out

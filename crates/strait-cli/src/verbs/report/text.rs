@@ -7,11 +7,11 @@ use strait_runtime::report::controls::{Outcome, catalogue};
 use strait_runtime::report::{ExcessState, Report, Workload};
 
 use super::{rfc3339, some};
-use crate::output;
+use crate::output::{self, printable};
 
 /// The workloads, what changed, and which checks fail how often.
 pub(super) fn text(report: &Report, changes: Option<&[Change]>) -> String {
-    let mut table = output::table(&[
+    let headings = [
         "RISK",
         "WORKLOAD",
         "KIND",
@@ -24,17 +24,21 @@ pub(super) fn text(report: &Report, changes: Option<&[Change]>) -> String {
         "EXCESS",
         "DRIFT",
         "OWNER",
-    ]);
-    for workload in &report.workloads {
-        table.add_row(row(workload));
-    }
-    let mut out = format!("{}\n\n", table.trim_fmt());
+    ];
+    let rows = report.workloads.iter().map(row);
+    let mut out = format!("{}\n\n", output::table(&headings, rows));
     if let Some(changes) = changes {
         out.push_str("since the baseline:");
         out.push_str(if changes.is_empty() { " nothing changed\n" } else { "\n" });
         for Change { name, what, details, .. } in changes {
             // Writing to a string does not fail.
-            let _ = writeln!(out, "  {}: {name}: {}", what.name(), details.join("; "));
+            let _ = writeln!(
+                out,
+                "  {}: {}: {}",
+                what.name(),
+                printable(name),
+                printable(&details.join("; "))
+            );
         }
         out.push('\n');
     }

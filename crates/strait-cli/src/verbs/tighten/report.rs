@@ -1,5 +1,6 @@
 //! What `tighten` tells: a summary that is read in ten seconds, and the same as data.
 
+use crate::output::printable;
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -193,7 +194,11 @@ impl Tightened<'_> {
             let Denial { count, action, image, .. } = denial;
             out.line(
                 "",
-                &format!("denied: {} {count} times with {action}, {image}", denial.name()),
+                &format!(
+                    "denied: {} {count} times with {action}, {}",
+                    denial.name(),
+                    printable(image)
+                ),
             );
         }
         if !denials.is_empty() {
