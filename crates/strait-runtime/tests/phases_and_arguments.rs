@@ -144,6 +144,29 @@ fn too_many_values_are_marked() {
     }
 }
 
+/// What a filter of the workload's own refuses never gets as far as to be seen with its arguments,
+/// but by ptrace, which stops before it and takes it for made.
+#[test]
+fn arguments_of_denied_calls() {
+    for engine in engines("arguments_of_denied_calls") {
+        let words = "call 16 -1 0x5401 0 0 0 0 deny 16 call 16 -1 0x5405 0 0 0 0 \
+                     call 16 -1 0x5406 0 0 0 0";
+        let (recording, _) = record_by(engine, words, Ready::default());
+        let calls = recording.calls().iter().filter(|call| call.nr == IOCTL);
+        let (made, denied) = calls.fold((0, 0), |(made, denied), call| {
+            (made + call.outcomes.count, denied + call.outcomes.denied)
+        });
+        let seen: Vec<u64> = values(&recording, Arch::X86_64, IOCTL, "cmd").iter().collect();
+        let expected = match engine {
+            Choice::Ebpf => (1, 2, vec![0x5401]),
+            Choice::Notify => (1, 0, vec![0x5401]),
+            _ => (3, 0, vec![0x5401, 0x5405, 0x5406]),
+        };
+        assert_eq!((made, denied, seen), expected, "{engine:?}");
+        assert!(recording.completeness().filter_active, "{engine:?}: it is said");
+    }
+}
+
 #[test]
 fn a_life_from_start_to_shutdown() {
     for engine in engines("a_life_from_start_to_shutdown") {

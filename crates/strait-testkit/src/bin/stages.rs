@@ -7,6 +7,7 @@
 //! - `random N SEED`: ioctl on no descriptor, N times with a command of few, with random high bits;
 //!   prints the commands that the kernel was given, each once, on a line
 //! - `filter`: loads a filter that allows everything
+//! - `deny NR`: loads one that answers that call with EPERM (x86_64 only)
 //! - `filter-all`: the same by another thread, for all threads
 //! - `listen`: on a socket without a name
 //! - `catch SIGNAL`: installs a handler
@@ -60,6 +61,7 @@ fn act(words: Vec<String>) {
             }
             "random" => random(number(), number()),
             "filter" => filter(0),
+            "deny" => deny(number()),
             "filter-all" => {
                 const SECCOMP_FILTER_FLAG_TSYNC: c_long = 1;
                 thread::spawn(|| filter(SECCOMP_FILTER_FLAG_TSYNC)).join().unwrap();
@@ -138,13 +140,31 @@ fn random(times: c_long, seed: c_long) {
     println!("{}", commands.join(" "));
 }
 
+/// The number is compared alone: this program calls by one ABI.
+fn deny(nr: c_long) {
+    let nr = u32::try_from(nr).unwrap();
+    load(
+        0,
+        &mut [
+            libc::sock_filter { code: 0x20, jt: 0, jf: 0, k: 0 },
+            libc::sock_filter { code: 0x15, jt: 0, jf: 1, k: nr },
+            libc::sock_filter { code: 0x06, jt: 0, jf: 0, k: 0x0005_0001 },
+            libc::sock_filter { code: 0x06, jt: 0, jf: 0, k: 0x7fff_0000 },
+        ],
+    );
+}
+
 fn filter(flags: c_long) {
-    let mut program = [libc::sock_filter { code: 0x06, jt: 0, jf: 0, k: 0x7fff_0000 }];
-    let program = libc::sock_fprog { len: 1, filter: program.as_mut_ptr() };
+    load(flags, &mut [libc::sock_filter { code: 0x06, jt: 0, jf: 0, k: 0x7fff_0000 }]);
+}
+
+fn load(flags: c_long, program: &mut [libc::sock_filter]) {
+    let len = u16::try_from(program.len()).unwrap();
+    let program = libc::sock_fprog { len, filter: program.as_mut_ptr() };
     // SAFETY: the call takes numbers only.
     assert_eq!(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }, 0);
     let (operation, program) = (libc::SECCOMP_SET_MODE_FILTER, &raw const program);
-    // SAFETY: the program and its one instruction live until the call has returned.
+    // SAFETY: the program and its instructions live until the call has returned.
     let loaded = unsafe { libc::syscall(libc::SYS_seccomp, operation, flags, program) };
     assert_eq!(loaded, 0);
 }
