@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -67,8 +67,15 @@ impl Drop for Waiting {
 
 /// `strait record` with these words, once it says that it records.
 fn recording(dir: &TempDir, words: &[&str]) -> Child {
-    let mut strait = Command::new(env!("CARGO_BIN_EXE_strait"))
-        .arg("record")
+    recording_in(dir, Path::new("/dev/null"), words)
+}
+
+/// The same in a cgroup, by its list of processes.
+fn recording_in(dir: &TempDir, processes: &Path, words: &[&str]) -> Child {
+    let mut strait = Command::new("sh")
+        .args(["-c", "echo $$ > \"$0\" && exec \"$@\""])
+        .arg(processes)
+        .args([env!("CARGO_BIN_EXE_strait"), "record"])
         .args(words)
         .current_dir(dir.path())
         .stderr(Stdio::piped())
@@ -122,7 +129,7 @@ fn until(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 /// A version 2 cgroup of this test, if one can be made.
-struct Cgroup(std::path::PathBuf);
+struct Cgroup(PathBuf);
 
 impl Cgroup {
     fn new() -> Option<Cgroup> {
@@ -197,6 +204,98 @@ fn each_has_its_own_recording_as_soon_as_it_has_ended() {
     }
     let written = fs::read_dir(dir.path().join("recordings")).unwrap().count();
     assert_eq!(written, expected.len() + 1);
+}
+
+/// A cgroup of this test with a limit on memory, if one can be made, of either version.
+struct Memory {
+    path: PathBuf,
+    usage: &'static str,
+    limit: &'static str,
+    none: &'static str,
+}
+
+impl Memory {
+    fn new() -> Option<Memory> {
+        let mounts = fs::read_to_string("/proc/mounts").unwrap();
+        let fields = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+        let places = fields.into_iter().filter_map(|fields| match fields[2] {
+            "cgroup" if fields[3].split(',').any(|option| option == "memory") => {
+                Some((fields[1], "memory.usage_in_bytes", "memory.limit_in_bytes", "-1"))
+            }
+            "cgroup2" => Some((fields[1], "memory.current", "memory.max", "max")),
+            _ => None,
+        });
+        for (root, usage, limit, none) in places {
+            let path = Path::new(root).join(format!("strait-memory-{}", std::process::id()));
+            if fs::create_dir(&path).is_err() {
+                continue;
+            }
+            let memory = Memory { path, usage, limit, none };
+            if memory.path.join(limit).exists() {
+                // Where it can be said: who gets no memory waits for it.
+                let _ = fs::write(memory.path.join("memory.oom_control"), "1");
+                return Some(memory);
+            }
+        }
+        None
+    }
+
+    /// No more than there is in use.
+    fn freeze(&self) {
+        until("the limit is what is in use", || {
+            let used = fs::read_to_string(self.path.join(self.usage)).unwrap();
+            fs::write(self.path.join(self.limit), used.trim()).is_ok()
+        });
+    }
+
+    fn thaw(&self) {
+        fs::write(self.path.join(self.limit), self.none).unwrap();
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        self.thaw();
+        until("the cgroup is empty", || fs::remove_dir(&self.path).is_ok());
+    }
+}
+
+/// Where the kernel refuses memory for what is kept of a task, some are followed without, and of the
+/// others each is counted as lost.
+#[test]
+fn tasks_that_cannot_be_followed_are_counted() {
+    let test = "tasks_that_cannot_be_followed_are_counted";
+    if !ebpf(test) {
+        return;
+    }
+    let Some(memory) = Memory::new() else {
+        return skip(test, "no cgroup with a limit on memory can be made");
+    };
+    const FORKED: u64 = 4_000;
+    let dir = TempDir::new().unwrap();
+    let crowd = format!("catch 15 crowd {FORKED} 108");
+    let mut crowd = Waiting::start(&[], &crowd);
+    let mut other = Waiting::start(&[], "call 111 0 0 0 0 0 0");
+    let (pid, second) = (crowd.pid(), other.pid());
+    let processes = memory.path.join("cgroup.procs");
+    let words = ["-o", ".", "--pid", &pid, "--pid", &second];
+    let mut strait = recording_in(&dir, &processes, &words);
+    memory.freeze();
+    drop(crowd.0.stdin.take());
+    let mut line = String::new();
+    BufReader::new(crowd.0.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    memory.thaw();
+    assert_eq!(line, "forked\n");
+    kill_process(Pid::from_child(&crowd.0), Signal::TERM).unwrap();
+    crowd.finish();
+    other.finish();
+    assert!(strait.wait().unwrap().success());
+    let (counts, document) = made(&dir.path().join(format!("pid-{pid}.json")));
+    let lost = document["completeness"]["lost"]["tasks"].as_u64().unwrap();
+    assert_eq!(counts[1] + lost, FORKED, "each child makes one call");
+    if lost == 0 {
+        skip(test, "this kernel does not charge the memory to the recorder's cgroup");
+    }
 }
 
 #[test]

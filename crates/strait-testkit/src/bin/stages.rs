@@ -15,6 +15,8 @@
 //! - `caught`: waits until a handler has run
 //! - `raise SIGNAL`: sends it to itself
 //! - `child WORD`: forks a child that does the one word (words by `,`), and waits for it
+//! - `crowd N NR`: forks N children that each make the call and live until this process has caught a
+//!   signal; prints `forked` when all are there
 //! - `exec`: execs this program with the words that are left
 //! - `exec-nothing`: execs a file that is not there
 //! - `ready`: prints `ready`
@@ -91,6 +93,7 @@ fn act(words: Vec<String>) {
                 assert_eq!(unsafe { libc::raise(signal) }, 0);
             }
             "child" => child(&words.next().unwrap()),
+            "crowd" => crowd(number(), number()),
             "exec" => {
                 let error = Command::new("/proc/self/exe").args(words).exec();
                 panic!("{error}");
@@ -188,6 +191,32 @@ fn child(words: &str) {
     }
     // SAFETY: no status is asked for.
     assert_eq!(unsafe { libc::waitpid(child, ptr::null_mut(), 0) }, child);
+}
+
+fn crowd(count: c_long, nr: c_long) {
+    let (mut until, end) = io::pipe().unwrap();
+    let mut children = Vec::new();
+    for _ in 0..count {
+        // SAFETY: this program has one thread here, so the child may do anything.
+        let child = unsafe { libc::fork() };
+        assert!(child >= 0, "{}", io::Error::last_os_error());
+        if child == 0 {
+            drop(end);
+            call(nr, [0; 6]);
+            let _ = until.read(&mut [0]);
+            std::process::exit(0);
+        }
+        children.push(child);
+    }
+    println!("forked");
+    while !CAUGHT.load(Ordering::Relaxed) {
+        thread::sleep(Duration::from_millis(1));
+    }
+    drop(end);
+    for child in children {
+        // SAFETY: no status is asked for.
+        assert_eq!(unsafe { libc::waitpid(child, ptr::null_mut(), 0) }, child);
+    }
 }
 
 fn call(nr: c_long, [a, b, c, d, e, f]: [c_long; 6]) {
