@@ -6,7 +6,6 @@
 
 use std::io;
 use std::marker::PhantomData;
-use std::mem::MaybeUninit;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 
@@ -17,14 +16,7 @@ use strait_bpf::{Program, SeccompData};
 use crate::dump::{self, DumpError};
 use crate::tracee::Tracee;
 
-// include/uapi/linux/ptrace.h; libc types them differently for each C library.
-const PTRACE_CONT: libc::c_long = 7;
-const PTRACE_SYSCALL: libc::c_long = 24;
-const PTRACE_GETEVENTMSG: libc::c_long = 0x4201;
-const PTRACE_SEIZE: libc::c_long = 0x4206;
-const PTRACE_INTERRUPT: libc::c_long = 0x4207;
-const PTRACE_LISTEN: libc::c_long = 0x4208;
-const PTRACE_GET_SYSCALL_INFO: libc::c_long = 0x420e;
+// include/uapi/linux/ptrace.h
 /// Syscall stops are told from SIGTRAP; fork, vfork, clone and exec stop.
 const OPTIONS: usize = 1 | 1 << 1 | 1 << 2 | 1 << 3 | 1 << 4;
 const EVENT_FORK: i32 = 1;
@@ -91,7 +83,7 @@ impl Tracer {
     /// # Errors
     /// EPERM if it is another user's, is traced already or may not be traced; ESRCH if it is gone.
     pub fn seize(&self, task: Pid) -> io::Result<()> {
-        request(PTRACE_SEIZE, task, 0, OPTIONS)
+        Tracee::seize(task, OPTIONS).map(drop)
     }
 
     /// Stops a task; an [`Event::Interrupted`] tells when it has.
@@ -99,7 +91,7 @@ impl Tracer {
     /// # Errors
     /// ESRCH if it is gone.
     pub fn interrupt(&self, task: Pid) -> io::Result<()> {
-        request(PTRACE_INTERRUPT, task, 0, 0)
+        Tracee::of_this_thread(task).interrupt()
     }
 
     /// Lets a stopped task go on, with this signal delivered; 0 for none.
@@ -107,11 +99,11 @@ impl Tracer {
     /// # Errors
     /// ESRCH if it is gone.
     pub fn resume(&self, task: Pid, until: Until, signal: i32) -> io::Result<()> {
-        let how = match until {
-            Until::Call => PTRACE_SYSCALL,
-            Until::Event => PTRACE_CONT,
-        };
-        request(how, task, 0, usize::try_from(signal).unwrap_or(0))
+        let task = Tracee::of_this_thread(task);
+        match until {
+            Until::Call => task.resume_until_call(signal),
+            Until::Event => task.resume(signal),
+        }
     }
 
     /// Leaves a task in the group stop that it is in, until its process is continued.
@@ -119,7 +111,7 @@ impl Tracer {
     /// # Errors
     /// ESRCH if it is gone.
     pub fn listen(&self, task: Pid) -> io::Result<()> {
-        request(PTRACE_LISTEN, task, 0, 0)
+        Tracee::of_this_thread(task).listen()
     }
 
     /// Where in a call the stopped task is.
@@ -127,16 +119,7 @@ impl Tracer {
     /// # Errors
     /// ESRCH if it is gone; EIO before Linux 5.3.
     pub fn call(&self, task: Pid) -> io::Result<Call> {
-        let mut info = MaybeUninit::<CallInfo>::zeroed();
-        request(
-            PTRACE_GET_SYSCALL_INFO,
-            task,
-            size_of::<CallInfo>(),
-            info.as_mut_ptr().expose_provenance(),
-        )?;
-        // SAFETY: zeroed before, then written by the kernel as far as it had something to say;
-        // integers only, for which every value is valid.
-        let info = unsafe { info.assume_init() };
+        let info = Tracee::of_this_thread(task).call_info()?;
         Ok(match info.op {
             1 => {
                 let [nr, args @ ..] = info.words;
@@ -212,8 +195,7 @@ impl Tracer {
 
     /// The task that the event of a stopped task is about; `None` if that is gone.
     fn message(&self, task: Pid) -> Option<Pid> {
-        let mut message: libc::c_ulong = 0;
-        request(PTRACE_GETEVENTMSG, task, 0, (&raw mut message).expose_provenance()).ok()?;
+        let message = Tracee::of_this_thread(task).message().ok()?;
         Pid::from_raw(i32::try_from(message).ok()?)
     }
 }
@@ -222,31 +204,4 @@ impl Default for Tracer {
     fn default() -> Tracer {
         Tracer::new()
     }
-}
-
-/// `struct ptrace_syscall_info` (include/uapi/linux/ptrace.h): for an entry the words are the
-/// number and six arguments, for an exit the first is the result.
-#[repr(C)]
-struct CallInfo {
-    op: u8,
-    reserved: u8,
-    flags: u16,
-    arch: u32,
-    instruction_pointer: u64,
-    stack_pointer: u64,
-    words: [u64; 7],
-}
-
-/// One ptrace(2) request. `address` and `data` are numbers, or for [`PTRACE_GET_SYSCALL_INFO`] a
-/// size and the address of a buffer of that size, and for [`PTRACE_GETEVENTMSG`] the address of a
-/// word.
-fn request(request: libc::c_long, task: Pid, address: usize, data: usize) -> io::Result<()> {
-    // The C library's function has another type on each; the call itself has one.
-    // SAFETY: the requests of this module write to memory only where `data` is an address, and
-    // then no more than the size that the callers in this module pass with it; the address is that
-    // of a live local of theirs.
-    let result = unsafe {
-        libc::syscall(libc::SYS_ptrace, request, task.as_raw_nonzero().get(), address, data)
-    };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

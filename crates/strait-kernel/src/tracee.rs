@@ -1,4 +1,4 @@
-//! The few ptrace(2) requests by which a thread is stopped for a moment and its filters are read.
+//! The ptrace(2) requests to one thread: it is traced, stopped, asked and let go on.
 //!
 //! A thread is traced by one thread of the tracer, and only that one may ask for anything: a
 //! [`Tracee`] cannot be sent. When that thread ends, for whatever reason, the kernel detaches, and
@@ -6,6 +6,7 @@
 
 use std::io;
 use std::marker::PhantomData;
+use std::mem::MaybeUninit;
 use std::ptr;
 
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
@@ -14,11 +15,14 @@ use strait_bpf::Insn;
 // include/uapi/linux/ptrace.h; libc types them differently for each C library.
 const PTRACE_CONT: libc::c_long = 7;
 const PTRACE_DETACH: libc::c_long = 17;
+const PTRACE_SYSCALL: libc::c_long = 24;
 const PTRACE_SETOPTIONS: libc::c_long = 0x4200;
+const PTRACE_GETEVENTMSG: libc::c_long = 0x4201;
 const PTRACE_SEIZE: libc::c_long = 0x4206;
 const PTRACE_INTERRUPT: libc::c_long = 0x4207;
 const PTRACE_LISTEN: libc::c_long = 0x4208;
 const PTRACE_SECCOMP_GET_FILTER: libc::c_long = 0x420c;
+const PTRACE_GET_SYSCALL_INFO: libc::c_long = 0x420e;
 const PTRACE_EVENT_EXEC: i32 = 4;
 const PTRACE_EVENT_STOP: i32 = 128;
 
@@ -76,6 +80,11 @@ impl Tracee {
     /// Lets the stopped thread go on, with this signal delivered (0 for none).
     pub(crate) fn resume(&self, signal: i32) -> io::Result<()> {
         self.request(PTRACE_CONT, 0, signal_value(signal))
+    }
+
+    /// The same, up to the next begin or end of a call.
+    pub(crate) fn resume_until_call(&self, signal: i32) -> io::Result<()> {
+        self.request(PTRACE_SYSCALL, 0, signal_value(signal))
     }
 
     /// Lets a thread in a group stop be as if it were not traced, until it is continued.
@@ -139,14 +148,37 @@ impl Tracee {
         ))
     }
 
+    /// Where in a call the stopped thread is.
+    ///
+    /// # Errors
+    /// ESRCH if it is gone; EIO before Linux 5.3.
+    pub(crate) fn call_info(&self) -> io::Result<CallInfo> {
+        let mut info = MaybeUninit::<CallInfo>::zeroed();
+        let place = info.as_mut_ptr().expose_provenance();
+        self.request(PTRACE_GET_SYSCALL_INFO, size_of::<CallInfo>(), place)?;
+        // SAFETY: zeroed before, then written by the kernel as far as it had something to say;
+        // integers only, for which every value is valid.
+        Ok(unsafe { info.assume_init() })
+    }
+
+    /// What the event is about at which the thread is stopped.
+    pub(crate) fn message(&self) -> io::Result<libc::c_ulong> {
+        let mut message: libc::c_ulong = 0;
+        self.request(PTRACE_GETEVENTMSG, 0, (&raw mut message).expose_provenance())?;
+        Ok(message)
+    }
+
     fn request(&self, request: libc::c_long, address: usize, data: usize) -> io::Result<()> {
         self.call(request, address, data).map(drop)
     }
 
     fn call(&self, request: libc::c_long, address: usize, data: usize) -> io::Result<libc::c_long> {
         // SAFETY: none of the requests in this module reads or writes memory of this process, but
-        // SECCOMP_GET_FILTER with a pointer, which writes as many `sock_filter` as the vector of
-        // its caller has: the length that the same request told for the same stopped thread.
+        // three. SECCOMP_GET_FILTER with a pointer writes as many `sock_filter` as the vector of its
+        // caller has: the length that the same request told for the same stopped thread.
+        // GET_SYSCALL_INFO writes no more bytes than it is given in `address`, the size of the
+        // structure at `data`; GETEVENTMSG writes the one word there. Both are live locals of the
+        // callers.
         let done = unsafe {
             libc::syscall(
                 libc::SYS_ptrace,
@@ -158,6 +190,19 @@ impl Tracee {
         };
         if done < 0 { Err(io::Error::last_os_error()) } else { Ok(done) }
     }
+}
+
+/// `struct ptrace_syscall_info` (include/uapi/linux/ptrace.h): for an entry the words are the
+/// number and six arguments, for an exit the first is the result.
+#[repr(C)]
+pub(crate) struct CallInfo {
+    pub(crate) op: u8,
+    reserved: u8,
+    flags: u16,
+    pub(crate) arch: u32,
+    pub(crate) instruction_pointer: u64,
+    stack_pointer: u64,
+    pub(crate) words: [u64; 7],
 }
 
 /// A signal number as ptrace takes it.
