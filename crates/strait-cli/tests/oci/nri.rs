@@ -99,12 +99,19 @@ fn what_the_runtime_passes_over_stops_the_container() {
         cri.remove(&pod);
     }
 
-    // So it is with what is bound to the image.
+    // So it is with what is bound to the image, however its name is written.
     let bindings = setup.path("policies/bindings");
-    fs::write(&bindings, "localhost/strait-test/* no-mkdir\n").unwrap();
     let pod = cri.pod("image", &[], "").unwrap();
-    let error = cri.run(&pod, "app", true, &SLEEP).unwrap_err();
-    assert!(error.contains("confined by `no-mkdir`"), "{error}");
+    for (app, name) in [("a", "localhost/strait-test/*"), ("b", "localhost/strait-test/busybox")] {
+        fs::write(&bindings, format!("{name} no-mkdir\n")).unwrap();
+        let error = cri.run(&pod, app, true, &SLEEP).unwrap_err();
+        assert!(error.contains("confined by `no-mkdir`"), "{name}: {error}");
+    }
+    // Its digest containerd does not tell.
+    let digest = "0".repeat(64);
+    fs::write(&bindings, format!("* -\nsha256:{digest} no-mkdir\n")).unwrap();
+    let error = cri.create(&pod, "c", true, &SLEEP).unwrap_err();
+    assert!(error.contains("line 2 is by a digest"), "{error}");
     fs::remove_file(&bindings).unwrap();
 }
 

@@ -7,7 +7,7 @@
 //! that than a pattern, and a longer pattern than a shorter one.
 
 use super::bind::{Mode, PolicyName};
-use super::image::{Image, is_digest};
+use super::image::{Image, is_digest, spellings};
 
 /// What stands in the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -56,6 +56,12 @@ pub enum BindingsError {
     /// Several lines match alike.
     #[error("lines {0} and {1} match this image alike: remove one, or name the image's digest")]
     Tie(usize, usize),
+    /// A line is by digest, and the engine does not tell all digests of the image.
+    #[error(
+        "line {0} is by a digest, and whether this image has it cannot be told: its engine tells its name, and \
+         not all of its digests: bind it by name"
+    )]
+    UnknownDigest(usize),
 }
 
 impl Bindings {
@@ -117,12 +123,20 @@ impl Bindings {
     /// The most specific binding that matches an image.
     ///
     /// # Errors
-    /// If two are, of which neither is more specific.
+    /// If two are, of which neither is more specific; or one is by a digest, and not all digests of the image
+    /// are known.
     pub fn choose(&self, image: &Image) -> Result<Option<&Binding>, BindingsError> {
         let matching = || self.0.iter().filter(|binding| binding.images.match_image(image));
-        let Some(most) = matching().map(|binding| binding.images.rank()).max() else {
-            return Ok(None);
-        };
+        let most = matching().map(|binding| binding.images.rank()).max();
+        let is_digest = |binding: &&Binding| matches!(binding.images, Images::Digest(_));
+        let is_told = image.all_digests || image.is_unknown();
+        if let Some(by_digest) = self.0.iter().find(is_digest)
+            && !is_told
+            && most.is_none_or(|most| most < by_digest.images.rank())
+        {
+            return Err(BindingsError::UnknownDigest(by_digest.line));
+        }
+        let Some(most) = most else { return Ok(None) };
         let mut best = matching().filter(|binding| binding.images.rank() == most);
         match (best.next(), best.next()) {
             (Some(one), Some(other)) => Err(BindingsError::Tie(one.line, other.line)),
@@ -149,7 +163,9 @@ impl Images {
     fn match_image(&self, image: &Image) -> bool {
         match self {
             Images::Digest(digest) => image.digests.contains(digest),
-            Images::Name(name) => image.names.contains(name),
+            Images::Name(name) => {
+                spellings(name, true).iter().any(|spelling| image.names.contains(spelling))
+            }
             Images::Prefix(prefix) => {
                 prefix.is_empty() || image.names.iter().any(|name| name.starts_with(prefix))
             }
@@ -171,8 +187,48 @@ mod tests {
     use super::*;
 
     fn image(digests: &[&str], names: &[&str]) -> Image {
-        let set = |of: &[&str]| of.iter().map(|&one| one.to_owned()).collect();
-        Image { digests: set(digests), names: set(names), is_part: false }
+        Image {
+            digests: digests.iter().map(|&one| one.to_owned()).collect(),
+            names: names.iter().flat_map(|name| spellings(name, true)).collect(),
+            all_digests: true,
+            is_part: false,
+        }
+    }
+
+    /// As containerd's CRI tells it: by the name that is in the pod's manifest.
+    #[test]
+    fn a_digest_that_is_not_told_may_be_the_one_that_is_bound() {
+        let (digest, other) =
+            (format!("sha256:{}", "0".repeat(64)), format!("sha256:{}", "1".repeat(64)));
+        let bindings = Bindings::parse(&format!("* base\nweb web\n{digest} exact\n")).unwrap();
+        let choose = |digests: &[&str], names: &[&str]| {
+            let image = Image { all_digests: false, ..image(digests, names) };
+            let chosen = bindings.choose(&image)?;
+            Ok(chosen.and_then(|one| one.policy.as_ref()).map(|name| name.as_str().to_owned()))
+        };
+        for (digests, name) in [(&[][..], "web"), (&[], "other"), (&[other.as_str()], "web")] {
+            assert_eq!(choose(digests, &[name]), Err(BindingsError::UnknownDigest(3)), "{name}");
+        }
+        assert_eq!(choose(&[&digest], &["web"]), Ok(Some("exact".to_owned())));
+        // Where nothing is told, that is what the line is for.
+        assert_eq!(choose(&[], &[]), Ok(Some("base".to_owned())));
+    }
+
+    #[test]
+    fn a_name_is_bound_however_it_is_written() {
+        for (bound, written, is_bound) in [
+            ("docker.io/library/web:latest", "web", true),
+            ("web", "docker.io/library/web:latest", true),
+            ("docker.io/library/web*", "web:1", true),
+            ("web*", "docker.io/library/web:1", true),
+            ("registry.local/*", "REGISTRY.local/web", true),
+            ("web", "web:1", false),
+            ("web*", "registry.local/web", false),
+        ] {
+            let bindings = Bindings::parse(&format!("{bound} x\n")).unwrap();
+            let chosen = bindings.choose(&image(&[], &[written])).unwrap();
+            assert_eq!(chosen.is_some(), is_bound, "{bound} {written}");
+        }
     }
 
     #[test]

@@ -17,10 +17,12 @@ use super::spec::Spec;
 pub struct Image {
     /// Digests of its configuration (the image's id) and of its manifests: `sha256:…`.
     pub digests: BTreeSet<String>,
-    /// Its names.
+    /// Its names, each as it may be written ([`spellings`]).
     pub names: BTreeSet<String>,
     /// There may be more of both: the engine's record of its images is somewhere else.
     pub is_part: bool,
+    /// Whether all its digests are known.
+    pub all_digests: bool,
 }
 
 /// What annotations tell is contradictory: two engines would have made the container.
@@ -53,6 +55,7 @@ impl Image {
         }
         image.add_podman(bundle, id);
         if !image.is_unknown() {
+            image.all_digests = true;
             return Ok(image);
         }
         Image::before_bundle(spec)
@@ -75,6 +78,8 @@ impl Image {
     fn or_annotated(self, spec: &Spec) -> Result<Image, Contradiction> {
         let mut image = self;
         if !image.is_unknown() {
+            // What is only a part says so by itself.
+            image.all_digests = true;
             return Ok(image);
         }
         let told = |names: &'static [&str]| {
@@ -83,7 +88,13 @@ impl Image {
         if told(CONTAINERD).next().is_some() && told(CRI_O).next().is_some() {
             return Err(Contradiction);
         }
-        told(CONTAINERD).chain(told(CRI_O)).for_each(|name| image.add(name));
+        let (mut by_id, mut by_manifest) = (false, false);
+        for text in told(CONTAINERD).chain(told(CRI_O)) {
+            image.add(text);
+            by_manifest |= text.contains('@');
+            by_id |= is_digest(text) || is_digest(&format!("sha256:{text}"));
+        }
+        image.all_digests = by_id && by_manifest;
         Ok(image)
     }
 
@@ -95,14 +106,14 @@ impl Image {
     /// A name, a digest, or both (`NAME@sha256:…`). An id without `sha256:` is one with it.
     fn add(&mut self, text: &str) {
         if let Some((name, digest)) = text.split_once('@') {
-            self.add(name);
+            self.names.extend(spellings(name, false));
             self.add(digest);
         } else if is_digest(text) {
             self.digests.insert(text.to_owned());
         } else if text.len() == 64 && is_digest(&format!("sha256:{text}")) {
             self.digests.insert(format!("sha256:{text}"));
         } else if !text.is_empty() {
-            self.names.insert(text.to_owned());
+            self.names.extend(spellings(text, true));
         }
     }
 
@@ -195,6 +206,44 @@ fn container(containers: &Path, is_it: impl Fn(&Value) -> bool) -> Option<Value>
     })
 }
 
+/// The ways in which the name of an image may be written, the full one last: an engine may tell it as its
+/// user wrote it, and another as it is in full (<https://github.com/distribution/reference>). Without a tag
+/// it is the `latest`, unless a digest says which.
+pub(super) fn spellings(name: &str, has_latest: bool) -> Vec<String> {
+    let is_host = |first: &str| {
+        first.contains(['.', ':'])
+            || first == "localhost"
+            || first.contains(|c: char| c.is_ascii_uppercase())
+    };
+    let (host, path) = match name.split_once('/') {
+        Some((host, path)) if is_host(host) => (host.to_ascii_lowercase(), path),
+        _ => ("docker.io".to_owned(), name),
+    };
+    let hub = host == "docker.io" || host == "index.docker.io";
+    let host = if hub { "docker.io" } else { &host };
+    // Hub's own.
+    let short = path.strip_prefix("library/").filter(|rest| hub && !rest.contains('/'));
+    let short = short.unwrap_or(path);
+    let path = match hub && !short.contains('/') {
+        true => format!("library/{short}"),
+        false => short.to_owned(),
+    };
+    let full = format!("{host}/{path}");
+    let mut all = vec![name.to_owned()];
+    if hub {
+        all.extend([short.to_owned(), format!("docker.io/{short}")]);
+    }
+    all.push(full);
+    let has_tag = path.rsplit('/').next().is_some_and(|last| last.contains(':'));
+    if !has_tag && has_latest {
+        all.extend(all.clone().into_iter().map(|name| format!("{name}:latest")));
+    } else if has_latest {
+        let without = |name: &String| name.strip_suffix(":latest").map(str::to_owned);
+        all.splice(0..0, all.iter().filter_map(without).collect::<Vec<_>>());
+    }
+    all
+}
+
 /// Whether it is `sha256:` and 64 hexadecimal digits.
 pub(super) fn is_digest(text: &str) -> bool {
     FileDigest::parse(text).is_some()
@@ -214,9 +263,51 @@ mod tests {
         Spec::parse(value.to_string().as_bytes()).unwrap()
     }
 
-    fn image(digests: &[&str], names: &[&str]) -> Image {
-        let set = |of: &[&str]| of.iter().map(|&one| one.to_owned()).collect();
-        Image { digests: set(digests), names: set(names), is_part: false }
+    fn image(digests: &[&str], names: &[&str], all_digests: bool) -> Image {
+        let digests = digests.iter().map(|&one| one.to_owned()).collect();
+        let mut image = Image { digests, all_digests, ..Image::default() };
+        names.iter().for_each(|name| image.add(name));
+        image
+    }
+
+    #[test]
+    fn a_name_is_the_same_however_it_is_written() {
+        let full = |name: &str| spellings(name, true).pop().unwrap();
+        for (is, names) in [
+            (
+                "docker.io/library/web:latest",
+                &[
+                    "web",
+                    "web:latest",
+                    "library/web",
+                    "docker.io/web",
+                    "index.docker.io/library/web",
+                ][..],
+            ),
+            (
+                "docker.io/shop/web:1",
+                &["shop/web:1", "docker.io/shop/web:1", "Docker.io/shop/web:1"],
+            ),
+            ("registry.local/web:latest", &["registry.local/web", "REGISTRY.local/web:latest"]),
+            ("localhost:5000/a/b:2", &["localhost:5000/a/b:2"]),
+            ("localhost/library/web:latest", &["localhost/library/web"]),
+        ] {
+            for name in names {
+                assert_eq!(full(name), is, "{name}");
+                let all = spellings(name, true);
+                assert!(all.contains(&(*name).to_owned()), "{all:?}");
+            }
+        }
+        let mut all = spellings("docker.io/library/web:latest", true);
+        all.sort();
+        let every = ["docker.io/library/web", "docker.io/web", "web"];
+        let latest = every.map(|name| format!("{name}:latest"));
+        let mut every: Vec<String> = every.map(str::to_owned).into_iter().chain(latest).collect();
+        every.sort();
+        all.dedup();
+        assert_eq!(all, every);
+        // With a digest it may be any other than the latest.
+        assert!(spellings("web", false).iter().all(|name| !name.contains(':')));
     }
 
     #[test]
@@ -227,13 +318,21 @@ mod tests {
             "io.kubernetes.cri.image-name": format!("docker.io/library/web@{manifest}"),
         }}));
         let found = Image::of(&cri, Path::new("/nowhere/at/all"), "c");
-        assert_eq!(found, Ok(image(&[&manifest], &["docker.io/library/web"])));
+        let mut by_manifest = image(&[&manifest], &[], false);
+        by_manifest.names.extend(spellings("docker.io/library/web", false));
+        assert_eq!(found, Ok(by_manifest));
         let cri_o = spec(&json!({"annotations": {
             "io.kubernetes.cri-o.ImageName": "docker.io/library/web:1",
             "io.kubernetes.cri-o.Image": id,
         }}));
         let found = Image::of(&cri_o, Path::new("/nowhere/at/all"), "c");
-        assert_eq!(found, Ok(image(&[&digest], &["docker.io/library/web:1"])));
+        assert_eq!(found, Ok(image(&[&digest], &["docker.io/library/web:1"], false)));
+        let cri_o = spec(&json!({"annotations": {
+            "io.kubernetes.cri-o.Image": id,
+            "io.kubernetes.cri-o.ImageRef": format!("web@{manifest}"),
+        }}));
+        let found = Image::of(&cri_o, Path::new("/nowhere/at/all"), "c").unwrap();
+        assert!(found.all_digests, "{found:?}");
         // Whoever may annotate a pod could have it taken for another image's.
         let both = spec(&json!({"annotations": {
             "io.kubernetes.cri.image-name": "docker.io/library/web:1",
@@ -264,7 +363,7 @@ mod tests {
             "annotations": {"io.kubernetes.cri.image-name": "other"},
         }));
         let found = Image::of(&docker, Path::new("/run/containerd/moby/c"), "c");
-        assert_eq!(found, Ok(image(&[&digest, &manifest], &["web", "web:latest"])));
+        assert_eq!(found, Ok(image(&[&digest, &manifest], &["web", "web:latest"], true)));
         let docker = spec(&json!({"root": {"path": root}}));
         assert!(Image::of(&docker, Path::new("/run/containerd/moby/d"), "d").unwrap().is_unknown());
 
@@ -279,19 +378,7 @@ mod tests {
                    {"id": "other", "names": ["no"]}]),
         );
         let bundle = folder.path().join("podman/overlay-containers/c/userdata");
-        let stored = Ok(image(&[&digest, &manifest], &["localhost/web:latest"]));
-        assert_eq!(Image::of(&spec(&json!({})), &bundle, "c"), stored);
-        let at = |root: &str| spec(&json!({"root": {"path": folder.path().join(root)}}));
-        for root in ["podman/overlay/l/merged", "podman/overlay/dir/l"] {
-            assert_eq!(Image::before_bundle(&at(root)), stored);
-            assert_eq!(stored_id(&at(root)).as_deref(), Some("c"));
-        }
-        for root in ["podman/overlay/other/merged", "podman/vfs/l", "podman/overlay", "l/merged"] {
-            assert!(Image::before_bundle(&at(root)).unwrap().is_unknown(), "{root}");
-        }
-        // Its image is in another storage.
-        write("podman/overlay-images/images.json", json!([]));
-        let found = Image::before_bundle(&at("podman/overlay/l/merged"));
-        assert_eq!(found, Ok(Image { is_part: true, ..image(&[&digest], &[]) }));
+        let found = Image::of(&spec(&json!({})), &bundle, "c");
+        assert_eq!(found, Ok(image(&[&digest, &manifest], &["localhost/web:latest"], true)));
     }
 }
