@@ -378,7 +378,19 @@ mod tests {
                    {"id": "other", "names": ["no"]}]),
         );
         let bundle = folder.path().join("podman/overlay-containers/c/userdata");
-        let found = Image::of(&spec(&json!({})), &bundle, "c");
-        assert_eq!(found, Ok(image(&[&digest, &manifest], &["localhost/web:latest"], true)));
+        let stored = Ok(image(&[&digest, &manifest], &["localhost/web:latest"], true));
+        assert_eq!(Image::of(&spec(&json!({})), &bundle, "c"), stored);
+        let at = |root: &str| spec(&json!({"root": {"path": folder.path().join(root)}}));
+        for root in ["podman/overlay/l/merged", "podman/overlay/dir/l"] {
+            assert_eq!(Image::before_bundle(&at(root)), stored);
+            assert_eq!(stored_id(&at(root)).as_deref(), Some("c"));
+        }
+        for root in ["podman/overlay/other/merged", "podman/vfs/l", "podman/overlay", "l/merged"] {
+            assert!(Image::before_bundle(&at(root)).unwrap().is_unknown(), "{root}");
+        }
+        // Its image is in another storage.
+        write("podman/overlay-images/images.json", json!([]));
+        let found = Image::before_bundle(&at("podman/overlay/l/merged"));
+        assert_eq!(found, Ok(Image { is_part: true, ..image(&[&digest], &[], true) }));
     }
 }
