@@ -17,7 +17,7 @@ use super::spec::Spec;
 pub struct Image {
     /// Digests of its configuration (the image's id) and of its manifests: `sha256:…`.
     pub digests: BTreeSet<String>,
-    /// Its names, each as it may be written ([`spellings`]).
+    /// Its names, each in every way that it may be written.
     pub names: BTreeSet<String>,
     /// There may be more of both: the engine's record of its images is somewhere else.
     pub is_part: bool,
