@@ -27,9 +27,10 @@ use prost::Message;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 
+use crate::launch::reason;
 use admission::Admission;
 use message::{RegisterPluginRequest, Request, Response};
-use session::{Session, chain, shortened};
+use session::{Session, shortened};
 use wire::{Frame, REQUEST, RESPONSE, Reader, TO_PLUGIN, TO_RUNTIME, WireError};
 
 /// Where runtimes listen for plugins, unless told otherwise.
@@ -201,7 +202,7 @@ pub fn serve_at(
             (wait, last) = (BACK_OFF.0, String::new());
         }
         plugin = loop {
-            let why = shortened(&chain(&lost));
+            let why = shortened(&reason(&lost));
             // The same is told once.
             if why != last {
                 tell(Event::Lost { why: why.clone() });

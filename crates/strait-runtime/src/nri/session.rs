@@ -19,6 +19,7 @@ use super::message::{
     Status, SynchronizeRequest, SynchronizeResponse,
 };
 use super::{Event, Tell, standing, wire};
+use crate::launch::reason;
 
 const PLUGIN: &str = "nri.pkg.api.v1alpha1.Plugin";
 /// The number of the event that a container is started.
@@ -228,7 +229,7 @@ impl Session {
         let (sender, receiver) = mpsc::channel();
         let (admission, looking) = (Arc::clone(&self.admission), Arc::clone(&self.looking));
         let decides = thread::Builder::new().spawn(move || {
-            let decided = decide(&admission).map_err(|error| chain(&error));
+            let decided = decide(&admission).map_err(|error| reason(&error));
             drop(looking);
             // Nobody waits any more where it has taken too long.
             let _ = sender.send(decided);
@@ -275,18 +276,6 @@ fn decode<M: Message + Default>(what: &str, bytes: &[u8]) -> Result<M, Status> {
 
 fn status(code: i32, message: String) -> Status {
     Status { code, message }
-}
-
-/// An error with its causes.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
 }
 
 /// As much of a text as is worth telling.

@@ -10,10 +10,11 @@ use strait_kernel::task::Task;
 
 use super::admission::Admission;
 use super::message::{Container, PodSandbox};
-use super::session::{chain, shortened};
+use super::session::shortened;
 use super::{Event, Tell};
 use crate::containers::{Member, processes_of};
 use crate::inspect::{Depth, InspectError, Inspector, Status};
+use crate::launch::reason;
 use crate::oci::bind::{Bound, Mode};
 use crate::verdict::{Differences, Span, Verdict};
 use crate::verify::{Judgement, Outcome, Verification, verify_rendered};
@@ -31,6 +32,7 @@ pub(super) fn look(
     let is_there = |container: &&Container| ![CREATED, STOPPED].contains(&container.state);
     let there: Vec<_> =
         containers.iter().filter(is_there).map(|one| (one, first_process(one))).collect();
+    let running = there.len();
     let first: Vec<Pid> = there.iter().filter_map(|&(_, pid)| pid).collect();
     let mut members = match processes_of(&first) {
         Ok(members) => members.into_iter(),
@@ -54,7 +56,7 @@ pub(super) fn look(
             Ok(None) => continue,
             Ok(Some(is_to_have)) => is_to_have,
             Err(error) => {
-                let why = shortened(&chain(&error));
+                let why = shortened(&reason(&error));
                 tell(Event::Unknown { container: name(), policy: None, why });
                 continue;
             }
@@ -79,7 +81,7 @@ pub(super) fn look(
             }
         }
     }
-    tell(Event::Looked { running: containers.iter().filter(is_there).count(), bound, unconfined });
+    tell(Event::Looked { running, bound, unconfined });
 }
 
 fn first_process(container: &Container) -> Option<Pid> {
@@ -112,7 +114,7 @@ fn processes(inspector: &mut Inspector, members: &[Member], bound: &Bound) -> Fo
             },
             // It has ended meanwhile.
             Err(InspectError::Gone { .. } | InspectError::Reused { .. }) => {}
-            Err(error) => drop(unknown.get_or_insert(chain(&error))),
+            Err(error) => drop(unknown.get_or_insert(reason(&error))),
         }
     }
     unknown.map_or(Found::Confined, Found::Unknown)
