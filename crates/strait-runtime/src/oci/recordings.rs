@@ -216,10 +216,7 @@ impl Destination {
     }
 
     fn write_as(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
-        let partial = format!(".{name}.{}", std::process::id());
-        let flags =
-            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mut file = File::from(openat(&self.folder, &partial, flags, Mode::from(0o600))?);
+        let (partial, mut file) = self.partial(name)?;
         let written = (|| {
             file.write_all(bytes)?;
             file.sync_all()?;
@@ -234,6 +231,22 @@ impl Destination {
         // Not every file system can sync a folder.
         let _ = fsync(&self.folder);
         Ok(())
+    }
+
+    /// A new file for what is to have this name. One that was killed and had the same process id may have left
+    /// one.
+    fn partial(&self, name: &str) -> io::Result<(String, File)> {
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        for left in 0..100 {
+            let partial = format!(".{name}.{}-{left}", std::process::id());
+            match openat(&self.folder, &partial, flags, Mode::from(0o600)) {
+                Ok(file) => return Ok((partial, File::from(file))),
+                Err(Errno::EXIST) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        Err(Errno::EXIST.into())
     }
 }
 
@@ -259,6 +272,11 @@ mod tests {
             assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         }
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        // What one has left that had this process id and was killed keeps nobody from writing.
+        fs::write(folder.path().join(format!(".web.json.{}-0", std::process::id())), "half")
+            .unwrap();
+        Destination::new(folder.path(), "web.json").unwrap().write(b"three").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "three");
     }
 
     #[test]
