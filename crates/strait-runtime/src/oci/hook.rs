@@ -7,12 +7,15 @@
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use rustix::process::Pid;
 use serde_json::{Value, json};
 use strait_policy::format::Runtime;
@@ -46,6 +49,11 @@ pub enum HookError {
         #[source]
         source: io::Error,
     },
+    /// The recorder says nothing: it hangs, or is stopped.
+    #[error(
+        "the container cannot be recorded: its recorder has not answered within {} s", ANSWER.as_secs()
+    )]
+    Silent,
     /// The recorder has ended at once.
     #[error("the container cannot be recorded: {0}")]
     Recorder(String),
@@ -94,19 +102,13 @@ impl Created {
             .stderr(Stdio::null())
             .spawn()
             .map_err(failed)?;
-        let mut said = Vec::new();
-        if let Some(output) = &mut recorder.stdout {
-            // A byte at a time: the recorder goes on and does not close it.
-            let mut byte = [0];
-            while said != RECORDING.as_bytes() && said.len() < 4096 {
-                match output.read(&mut byte) {
-                    Ok(0) => break,
-                    Ok(_) => said.push(byte[0]),
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Err(error) => return Err(failed(error)),
-                }
-            }
-        }
+        let said =
+            recorder.stdout.as_mut().map_or(Ok(Some(Vec::new())), |output| answer(output, ANSWER));
+        let Some(said) = said.map_err(failed)? else {
+            let _ = recorder.kill();
+            let _ = recorder.wait();
+            return Err(HookError::Silent);
+        };
         if said == RECORDING.as_bytes() {
             return Ok(());
         }
@@ -118,6 +120,34 @@ impl Created {
             said
         }))
     }
+}
+
+/// How long a recorder may take to say whether it records: the engine waits meanwhile.
+pub(super) const ANSWER: Duration = Duration::from_secs(60);
+
+/// What a recorder says, up to that it records; `None` where it does not in this time.
+fn answer(recorder: &mut (impl Read + AsFd), within: Duration) -> io::Result<Option<Vec<u8>>> {
+    let deadline = Instant::now() + within;
+    let mut said = Vec::new();
+    // A byte at a time: the recorder goes on and does not close it.
+    let mut byte = [0];
+    while said != RECORDING.as_bytes() && said.len() < 4096 {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let timeout = Timespec::try_from(left).map_err(io::Error::other)?;
+        match poll(&mut [PollFd::new(recorder, PollFlags::IN)], Some(&timeout)) {
+            Ok(0) => return Ok(None),
+            Ok(_) => {}
+            Err(Errno::INTR) => continue,
+            Err(errno) => return Err(errno.into()),
+        }
+        match recorder.read(&mut byte) {
+            Ok(0) => break,
+            Ok(_) => said.push(byte[0]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(Some(said))
 }
 
 /// The file of the runtime that has run this hook, its parent; `None` where that is none that is known.
@@ -201,7 +231,22 @@ pub fn podman_hook(program: &Path, arguments: &[String], always: bool) -> Value 
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use super::*;
+
+    #[test]
+    fn a_recorder_that_says_nothing_is_not_waited_for_for_ever() {
+        let (mut reader, mut writer) = io::pipe().unwrap();
+        assert_eq!(answer(&mut reader, Duration::from_millis(1)).unwrap(), None);
+        writer.write_all(&RECORDING.as_bytes()[..1]).unwrap();
+        assert_eq!(answer(&mut reader, Duration::from_millis(1)).unwrap(), None);
+        writer.write_all(RECORDING.as_bytes()).unwrap();
+        assert_eq!(answer(&mut reader, ANSWER).unwrap(), Some(RECORDING.into()));
+        writer.write_all(b"no").unwrap();
+        drop(writer);
+        assert_eq!(answer(&mut reader, ANSWER).unwrap(), Some(b"no".to_vec()));
+    }
 
     #[test]
     fn a_state_names_the_process_and_the_bundle() {

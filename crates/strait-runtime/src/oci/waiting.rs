@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 use strait_kernel::streams;
 
 use super::cgroups::Cgroups;
-use super::hook::{HookError, RECORDING};
+use super::hook::{ANSWER, HookError, RECORDING};
 
 /// Where the sockets are.
 const FOLDER: &str = "/run/strait";
@@ -141,10 +141,20 @@ fn listen() -> io::Result<(SocketName, UnixListener)> {
 /// recorded; false: nobody waits.
 ///
 /// # Errors
-/// What the recorder says if it cannot record it.
+/// What the recorder says if it cannot record it, or if it says nothing.
 pub fn hand_over(name: &SocketName, container: &Container) -> Result<bool, HookError> {
+    hand_over_within(name, container, ANSWER)
+}
+
+fn hand_over_within(
+    name: &SocketName,
+    container: &Container,
+    within: Duration,
+) -> Result<bool, HookError> {
     let asked = (|| {
         let mut recorder = UnixStream::connect(name.path())?;
+        recorder.set_read_timeout(Some(within))?;
+        recorder.set_write_timeout(Some(within))?;
         recorder.write_all(&serde_json::to_vec(container)?)?;
         recorder.shutdown(Shutdown::Write)?;
         let mut said = Vec::new();
@@ -156,6 +166,8 @@ pub fn hand_over(name: &SocketName, container: &Container) -> Result<bool, HookE
         Ok(said) if !said.is_empty() => {
             Err(HookError::Recorder(String::from_utf8_lossy(&said).trim().to_owned()))
         }
+        // It may have the container already: a second one would record it too.
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(HookError::Silent),
         _ => {
             // A recorder that was killed has left it.
             let _ = fs::remove_file(name.path());
@@ -244,5 +256,32 @@ impl Drop for Waiting {
     fn drop(&mut self) {
         // The hook may have done that.
         let _ = fs::remove_file(self.name.path());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use strait_testkit::skip;
+
+    use super::*;
+
+    #[test]
+    fn a_recorder_that_is_stopped_is_no_recorder_that_is_gone() {
+        if !rustix::process::geteuid().is_root() {
+            return skip("a recorder that is stopped", "the folder of the sockets is root's");
+        }
+        let container = Container {
+            pid: 1,
+            id: "some".to_owned(),
+            bundle: PathBuf::new(),
+            runtime: None,
+            file: "some.json".to_owned(),
+        };
+        let (name, listener) = listen().unwrap();
+        let asked = hand_over_within(&name, &container, Duration::from_millis(1));
+        assert!(matches!(asked, Err(HookError::Silent)), "{asked:?}");
+        drop(listener);
+        assert!(!hand_over_within(&name, &container, ANSWER).unwrap());
+        assert!(!name.exists());
     }
 }
