@@ -214,15 +214,30 @@ impl Recorder {
     pub fn new(follow: &[Follow<'_>], ready: &[Syscall]) -> Result<Recorder, EbpfError> {
         let mut recorder = Recorder::load(follow, ready)?;
         recorder.attach()?;
+        recorder.begin_workloads()?;
+        for (workload, follow) in recorder.workloads().zip(follow) {
+            match follow {
+                Follow::Tree | Follow::Process | Follow::Namespaces(None) => {}
+                Follow::Cgroup { path, .. } => recorder.follow_cgroup(workload, path)?,
+                Follow::Namespaces(Some(namespaces)) => {
+                    recorder.set_namespaces(workload, namespaces.0)?;
+                }
+            }
+        }
         Ok(recorder)
     }
 
-    /// The same without attaching them, which is nearly all of the time that it takes, and slows nobody's
-    /// calls yet.
+    /// Loads the programs for one workload, which [`Recorder::follow_namespaces`] will tell. That is nearly
+    /// all of the time that it takes, and slows nobody's calls yet.
     ///
     /// # Errors
-    /// As there.
-    pub fn load(follow: &[Follow<'_>], ready: &[Syscall]) -> Result<Recorder, EbpfError> {
+    /// As for [`Recorder::new`].
+    pub fn load_for_namespaces(ready: &[Syscall]) -> Result<Recorder, EbpfError> {
+        Recorder::load(&[Follow::Namespaces(None)], ready)
+    }
+
+    /// Loads the programs. They are not attached, and once they are they follow nobody.
+    fn load(follow: &[Follow<'_>], ready: &[Syscall]) -> Result<Recorder, EbpfError> {
         if Arch::NATIVE != Some(Arch::X86_64) {
             return Err(EbpfError::Arch);
         }
@@ -254,11 +269,6 @@ impl Recorder {
             .allow_unsupported_maps()
             .load(OBJECT)
             .map_err(load_error)?;
-        for (number, follow) in (0_u32..).zip(follow) {
-            if let Follow::Cgroup { path, .. } = follow {
-                follow_cgroup(&mut ebpf, number, path)?;
-            }
-        }
         let programs = load_programs(&mut ebpf, &types.tracepoints)?;
         let mut recorder = Recorder {
             ebpf,
@@ -271,16 +281,10 @@ impl Recorder {
             missed_before: 0,
         };
         recorder.begin_workloads()?;
-        for (workload, follow) in recorder.workloads().zip(follow) {
+        for workload in recorder.workloads() {
             // Where there are none, and none yet, they match nobody.
             let nobody = NamespaceIds { pid: u32::MAX, mnt: u32::MAX, net: u32::MAX };
-            recorder.set_namespaces(
-                workload,
-                match follow {
-                    Follow::Namespaces(Some(Namespaces(ids))) => *ids,
-                    _ => nobody,
-                },
-            )?;
+            recorder.set_namespaces(workload, nobody)?;
         }
         Ok(recorder)
     }
@@ -290,11 +294,9 @@ impl Recorder {
         self.awaits_namespaces
     }
 
-    /// Attaches the programs: from now on they count.
-    ///
-    /// # Errors
-    /// If one cannot be attached.
-    pub fn attach(&mut self) -> Result<(), EbpfError> {
+    /// Attaches the programs. Only when all are there it is said who is followed: of a call whose begin was
+    /// not seen the return would be one without a call.
+    fn attach(&mut self) -> Result<(), EbpfError> {
         for &name in &self.programs {
             if !self.links.contains_key(name) {
                 let attached = program(&mut self.ebpf, name)?.attach();
@@ -304,16 +306,17 @@ impl Recorder {
         Ok(())
     }
 
-    /// Says which namespaces a workload is that was to be told by them. Who starts from now on and not by
-    /// one of its tasks has come in from outside.
+    /// Attaches the programs and says which namespaces a workload is that was to be told by them: from now
+    /// on they count. Who starts from now on and not by one of its tasks has come in from outside.
     ///
     /// # Errors
-    /// If the maps cannot be written.
+    /// If a program cannot be attached, or the maps cannot be written.
     pub fn follow_namespaces(
         &mut self,
         workload: Workload,
         namespaces: Namespaces,
     ) -> Result<(), EbpfError> {
+        self.attach()?;
         self.begin_workloads()?;
         self.set_namespaces(workload, namespaces.0)?;
         self.awaits_namespaces = false;
@@ -400,9 +403,12 @@ impl Recorder {
     /// # Errors
     /// If a program cannot be detached.
     pub fn detach(&mut self) -> Result<(), EbpfError> {
-        // Programs are not unloaded: the kernel's account of them is still to be read.
-        while let Some((name, link)) = self.links.pop_first() {
-            program(&mut self.ebpf, name)?.detach(link).map_err(attach_error(name))?;
+        // Programs are not unloaded: the kernel's account of them is still to be read. Returns go first, as of
+        // a call whose begin is not seen any more the return would be one without a call.
+        for &name in &self.programs {
+            if let Some(link) = self.links.remove(name) {
+                program(&mut self.ebpf, name)?.detach(link).map_err(attach_error(name))?;
+            }
         }
         Ok(())
     }
@@ -430,6 +436,17 @@ impl Recorder {
         let mut map = Array::<_, NamespaceIds>::try_from(self.map_mut("namespaces"))
             .map_err(map_error("namespaces"))?;
         map.set(workload.0.into(), ids, 0).map_err(map_error("namespaces"))
+    }
+
+    fn follow_cgroup(&mut self, workload: Workload, path: &Path) -> Result<(), EbpfError> {
+        let error = |source| EbpfError::Cgroup { path: path.to_path_buf(), source };
+        let directory = File::open(path).map_err(error)?;
+        let mut map =
+            CgroupArray::try_from(self.map_mut("cgroups")).map_err(map_error("cgroups"))?;
+        map.set(workload.0.into(), directory, 0).map_err(|source| match source {
+            MapError::SyscallError(source) => error(source.io_error),
+            other => map_error("cgroups")(other),
+        })
     }
 
     fn name(
@@ -644,19 +661,6 @@ fn load_programs(ebpf: &mut aya::Ebpf, tracepoints: &Btf) -> Result<Vec<&'static
         }
     }
     Ok(taken)
-}
-
-fn follow_cgroup(ebpf: &mut aya::Ebpf, number: u32, path: &Path) -> Result<(), EbpfError> {
-    let error = |source| EbpfError::Cgroup { path: path.to_path_buf(), source };
-    let directory = File::open(path).map_err(error)?;
-    let Some(map) = ebpf.map_mut("cgroups") else {
-        unreachable!("the object has the map cgroups");
-    };
-    let mut map = CgroupArray::try_from(map).map_err(map_error("cgroups"))?;
-    map.set(number, directory, 0).map_err(|source| match source {
-        MapError::SyscallError(source) => error(source.io_error),
-        other => map_error("cgroups")(other),
-    })
 }
 
 impl WorkloadState {

@@ -1,13 +1,17 @@
 //! The recorder's programs with several workloads at once, on the running kernel.
 #![allow(clippy::unwrap_used, reason = "the functions of a test fail as it does")]
 
+use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::Duration;
 
 use rustix::process::{Pid, PidfdFlags, geteuid, pidfd_open};
 use strait_abi::Arch;
-use strait_kernel::ebpf::{EbpfError, Follow, Phase, Recorder};
+use strait_kernel::ebpf::{EbpfError, Follow, Namespaces, Phase, Recorder, Workload};
 use strait_testkit::{skip, victim};
 
 /// Starts the program that goes through stages, up to where it waits for its input to end.
@@ -75,4 +79,53 @@ fn as_many_workloads_as_there_is_room_for() {
         let refused = Recorder::new(&vec![Follow::Tree; count], &[]);
         assert!(matches!(refused, Err(EbpfError::Workloads { asked }) if asked == count));
     }
+}
+
+/// Of a task that makes calls all the while each is seen to begin, or not at all: otherwise its return
+/// would be taken for that of a call which a tracer has replaced.
+#[test]
+fn who_calls_all_the_while_is_followed_from_the_begin_of_a_call_to_the_end_of_one() {
+    let test = "who_calls_all_the_while_is_followed";
+    if !geteuid().is_root() || Arch::NATIVE != Some(Arch::X86_64) {
+        return skip(test, "eBPF takes root, and x86_64");
+    }
+    let mut maker = Command::new("unshare")
+        .args(["--mount", "--fork", "--kill-child", "dd", "if=/dev/zero", "of=/dev/null", "bs=1"])
+        .spawn()
+        .unwrap();
+    let children = format!("/proc/{0}/task/{0}/children", maker.id());
+    let copies = || {
+        let first = fs::read_to_string(&children).ok()?.trim().parse::<u32>().ok()?;
+        let name = fs::read_to_string(format!("/proc/{first}/comm")).ok()?;
+        (name == "dd\n").then_some(first)
+    };
+    let first = (0..3000).find_map(|_| {
+        thread::sleep(Duration::from_millis(10));
+        copies()
+    });
+    let of = fs::metadata(format!("/proc/{}/ns/mnt", first.unwrap())).unwrap().ino();
+    let of = Namespaces::new(None, Some(of.try_into().unwrap()), None).unwrap();
+    let calls: Vec<_> = (0..10)
+        .map(|round| {
+            // As it is loaded for what there is, and for what is to come.
+            let mut recorder = match round % 2 {
+                0 => Recorder::new(&[Follow::Namespaces(Some(of))], &[]).unwrap(),
+                _ => {
+                    let mut recorder = Recorder::load_for_namespaces(&[]).unwrap();
+                    recorder.follow_namespaces(Workload::FIRST, of).unwrap();
+                    recorder
+                }
+            };
+            thread::sleep(Duration::from_millis(5));
+            recorder.detach().unwrap();
+            let counts = recorder.counts(Workload::FIRST).unwrap();
+            (
+                counts.calls.values().map(|call| call.entered).sum::<u64>(),
+                counts.statistics.replaced_calls,
+            )
+        })
+        .collect();
+    maker.kill().unwrap();
+    maker.wait().unwrap();
+    assert!(calls.iter().all(|&(made, replaced)| made > 0 && replaced == 0), "{calls:?}");
 }

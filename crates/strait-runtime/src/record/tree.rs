@@ -45,7 +45,7 @@ struct One {
 
 /// Loads the programs for a container that is to come.
 pub(super) fn load_for_container(ready: &Ready) -> Result<Recorder, RecordError> {
-    Ok(Recorder::load(&[Follow::Namespaces(None)], ready_calls(ready))?)
+    Ok(Recorder::load_for_namespaces(ready_calls(ready))?)
 }
 
 /// Attaches the programs that these targets take, unless they are `loaded` already: for commands, or for a
@@ -61,7 +61,6 @@ pub(super) fn attach(
         (Some(loaded), [Follow::Tree]) if !loaded.awaits_namespaces() => Ok(loaded),
         (Some(mut loaded), [Follow::Namespaces(Some(of))]) if loaded.awaits_namespaces() => {
             loaded.follow_namespaces(Workload::FIRST, *of)?;
-            loaded.attach()?;
             Ok(loaded)
         }
         _ => Ok(Recorder::new(&follow, ready)?),
