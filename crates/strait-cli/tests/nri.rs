@@ -8,9 +8,9 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::Shutdown;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -537,18 +537,63 @@ fn policies_in_a_folder_that_is_not_there_are_not_passed_over() {
     );
 }
 
+/// An empty file that nobody can open, until this is dropped or the kernel's patience has ended (45 s): whoever
+/// tries waits for the one who has it on lease (fcntl(2), `F_SETLEASE`).
+struct Hanging(Child);
+
+impl Hanging {
+    fn new(file: &Path, test: &str) -> Option<Hanging> {
+        fs::write(file, "").unwrap();
+        let script = "$SIG{IO} = 'IGNORE'; open(my $file, '+<', shift) or die; \
+                      fcntl($file, 1024, 1) or die; print STDOUT \"leased\\n\"; close STDOUT; sleep 1000";
+        let lessee =
+            Command::new("perl").args(["-e", script]).arg(file).stdout(Stdio::piped()).spawn();
+        let Ok(mut lessee) = lessee else {
+            strait_testkit::skip(test, "there is no perl");
+            return None;
+        };
+        let mut said = String::new();
+        lessee.stdout.take().unwrap().read_to_string(&mut said).unwrap();
+        assert_eq!(said, "leased\n");
+        Some(Hanging(lessee))
+    }
+}
+
+impl Drop for Hanging {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// What nobody else may write is the administrator's word, and nothing else is.
+#[test]
+fn policies_that_others_may_write_stop_every_container() {
+    let mut fake = Fake::registered();
+    assert_eq!(fake.create(&[], DEFAULT), Ok(None));
+    let policies = fake.folder.path().join("policies");
+    let mode = |mode: u32| {
+        fs::set_permissions(&policies, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    mode(0o777);
+    let error = fake.create(&[], DEFAULT).unwrap_err();
+    let said = format!("{} may be written by everybody (mode 0777)", policies.display());
+    assert!(error.message.contains(&said), "{error:?}");
+    mode(0o755);
+    assert_eq!(fake.create(&[], DEFAULT), Ok(None));
+}
+
 /// A runtime that has waited for too long goes on without the plugin, so it does not come to that.
 #[test]
 fn what_cannot_be_told_in_time_stops_the_container() {
     let mut fake = Fake::registered();
-    // Whoever opens it waits for a writer, and there is none.
     let bindings = fake.folder.path().join("policies/bindings");
-    assert!(Command::new("mkfifo").arg(&bindings).status().unwrap().success());
+    let Some(hanging) = Hanging::new(&bindings, "a file of bindings that hangs") else { return };
     let configure = ConfigureRequest { request_timeout: 1000, ..ConfigureRequest::default() };
     let _: ConfigureResponse = fake.call("Configure", &configure).unwrap();
     let error = fake.create(&[], DEFAULT).unwrap_err();
     assert!(error.message.contains("within the 1000 ms"), "{error:?}");
-    fs::remove_file(&bindings).unwrap();
+    drop(hanging);
     assert_eq!(fake.create(&[], DEFAULT), Ok(None), "the next one is not held up");
     let said = fake.gone();
     assert!(said.contains("c is not made: what the container is to get"), "{said}");
@@ -559,7 +604,7 @@ fn what_cannot_be_told_in_time_stops_the_container() {
 fn a_folder_that_hangs_takes_no_more_and_more() {
     let mut fake = Fake::registered();
     let bindings = fake.folder.path().join("policies/bindings");
-    assert!(Command::new("mkfifo").arg(&bindings).status().unwrap().success());
+    let Some(hanging) = Hanging::new(&bindings, "a folder that hangs") else { return };
     let configure = ConfigureRequest { request_timeout: 100, ..ConfigureRequest::default() };
     let _: ConfigureResponse = fake.call("Configure", &configure).unwrap();
     // What runs already is looked at by nobody whom the runtime waits for.
@@ -572,9 +617,8 @@ fn a_folder_that_hangs_takes_no_more_and_more() {
     }
     let error = fake.create(&[], DEFAULT).unwrap_err();
     assert!(error.message.contains("8 containers from before are still looked at"), "{error:?}");
-    // All of them read it when somebody writes it, and come to an end.
-    drop(fs::OpenOptions::new().write(true).open(&bindings).unwrap());
-    fs::remove_file(&bindings).unwrap();
+    // All of them read it when it can be read, and come to an end.
+    drop(hanging);
     let mut again = || fake.create(&[], DEFAULT);
     assert!((0..600).any(|_| {
         std::thread::sleep(Duration::from_millis(50));

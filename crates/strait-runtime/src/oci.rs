@@ -13,6 +13,7 @@ pub mod image;
 pub mod invocation;
 pub mod recordings;
 pub mod spec;
+pub mod trusted;
 pub mod waiting;
 
 /// Names the policy that a container is confined by: a file of the policy folder, without its ending.

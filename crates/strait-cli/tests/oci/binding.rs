@@ -75,6 +75,20 @@ fn by_annotation(kind: Kind) {
     }
     assert_eq!(fs::read_dir(setup.path("recordings")).unwrap().count(), 0);
 
+    // What others may write is nobody's word: they could take away what confines a container.
+    for (path, mode, annotations) in [
+        ("policies", 0o777, &[][..]),
+        ("policies", 0o1777, &[]),
+        ("policies/no-mkdir.yaml", 0o664, &["io.strait.policy=no-mkdir"]),
+    ] {
+        let _safe = setup.with_mode(path, mode);
+        let error = start("stopped", annotations).unwrap_err();
+        let said = format!("{} may be written by", setup.path(path).display());
+        assert!(error.contains(&said), "{kind:?} {annotations:?}: {error}");
+        assert!(engine.pid("stopped").is_err(), "{kind:?}: it does not run");
+        engine.remove("stopped");
+    }
+
     // Where one is bound, an annotation may choose what permits less, and nothing else.
     let over = |name: &str, text: &str, annotations: &[&str]| {
         fs::write(&bindings, text).unwrap();

@@ -107,6 +107,14 @@ fn podman_binds_by_the_hook_and_stops_what_cannot_be_bound() {
             assert!(error.contains(said), "{kind:?} {annotation}: {error}");
             engine.remove("stopped");
         }
+        // What others may write is nobody's word.
+        for (path, mode) in [("policies", 0o777), ("policies/no-mkdir.yaml", 0o666)] {
+            let _safe = setup.with_mode(path, mode);
+            let error = start("stopped", "io.strait.policy=no-mkdir").unwrap_err();
+            let said = format!("{} may be written by everybody", setup.path(path).display());
+            assert!(error.contains(&said), "{kind:?}: {error}");
+            engine.remove("stopped");
+        }
         // What is bound to every image it knows too.
         fs::write(setup.path("policies/bindings"), "* no-mkdir\n").unwrap();
         let error = start("stopped", "io.strait.policy=looser").unwrap_err();

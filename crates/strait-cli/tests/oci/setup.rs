@@ -37,6 +37,20 @@ impl Setup {
         setup
     }
 
+    /// Gives a file or a folder this mode, until what this returns is dropped.
+    pub fn with_mode(&self, name: &str, mode: u32) -> impl Drop {
+        struct Before(PathBuf, fs::Permissions);
+        impl Drop for Before {
+            fn drop(&mut self) {
+                let _ = fs::set_permissions(&self.0, self.1.clone());
+            }
+        }
+        let path = self.path(name);
+        let before = fs::metadata(&path).unwrap().permissions();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        Before(path, before)
+    }
+
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }

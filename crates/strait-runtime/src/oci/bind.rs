@@ -1,7 +1,6 @@
 //! Confining a container by a policy of the administrator's: which, and the profile that it comes to.
 
 use std::fmt;
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -16,6 +15,7 @@ use strait_policy::{Policy, action_text, call};
 use super::bindings::{Binding, Bindings, BindingsError, Images};
 use super::image::{Contradiction, Image};
 use super::spec::{Spec, SpecError};
+use super::trusted::{Folder, TrustError};
 use super::{MODE, POLICY};
 use crate::rendering::Original;
 use crate::verdict::Intent;
@@ -196,7 +196,10 @@ pub enum BindError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// The bindings cannot be read.
+    /// Somebody else could change the policies.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+    /// The bindings or a policy cannot be read.
     #[error("cannot read {}", path.display())]
     Read {
         /// The file.
@@ -349,12 +352,11 @@ impl Policies {
 
     /// The bindings, if there are any.
     fn bindings(&self) -> Result<Option<Bindings>, BindError> {
-        let path = self.file();
-        let text = match fs::read_to_string(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(BindError::Read { path, source }),
-            Ok(text) => text,
-        };
+        let Some(folder) = Folder::open(&self.folder)? else { return Ok(None) };
+        let Some(file) = folder.file(BINDINGS)? else { return Ok(None) };
+        let read = |source| BindError::Read { path: self.file(), source };
+        let text = String::from_utf8(file.read(LIMIT).map_err(read)?)
+            .map_err(|error| read(io::Error::other(error)))?;
         let bindings = Bindings::parse(&text).map_err(|source| self.wrong(source))?;
         Ok((!bindings.is_empty()).then_some(bindings))
     }
@@ -546,38 +548,34 @@ impl Policies {
 
     /// The file of a policy.
     fn open(&self, name: &PolicyName) -> Result<PolicyFile, BindError> {
-        let path = self.find(name)?;
-        match read(&path) {
+        let mut found = Vec::new();
+        if let Some(folder) = Folder::open(&self.folder)? {
+            for ending in ["", ".yaml", ".yml", ".json"] {
+                let file = format!("{name}{ending}");
+                let path = self.folder.join(&file);
+                match folder.file(&file) {
+                    // A folder of this name, beside the policy's file.
+                    Err(TrustError::NoFile { .. }) => {}
+                    file => found.extend(file?.map(|file| (path, file))),
+                }
+            }
+        }
+        let mut found = found.into_iter();
+        let (path, file) = match (found.next(), found.next()) {
+            (Some(one), None) => one,
+            (Some((one, _)), Some((other, _))) => {
+                return Err(BindError::SeveralFiles { name: name.clone(), one, other });
+            }
+            (None, _) => {
+                let folder = self.folder.clone();
+                return Err(BindError::NoPolicy { name: name.clone(), folder });
+            }
+        };
+        match file.read(LIMIT) {
             Ok(bytes) => Ok(PolicyFile { path, bytes }),
             Err(source) => Err(BindError::Read { path, source }),
         }
     }
-
-    fn find(&self, name: &PolicyName) -> Result<PathBuf, BindError> {
-        let files = ["", ".yaml", ".yml", ".json"]
-            .map(|ending| self.folder.join(format!("{name}{ending}")));
-        let mut found = files.into_iter().filter(|file| file.is_file());
-        match (found.next(), found.next()) {
-            (Some(one), None) => Ok(one),
-            (Some(one), Some(other)) => {
-                Err(BindError::SeveralFiles { name: name.clone(), one, other })
-            }
-            (None, _) => {
-                Err(BindError::NoPolicy { name: name.clone(), folder: self.folder.clone() })
-            }
-        }
-    }
-}
-
-fn read(path: &Path) -> io::Result<Vec<u8>> {
-    use std::io::Read;
-    let mut bytes = Vec::new();
-    fs::File::open(path)?.take(LIMIT + 1).read_to_end(&mut bytes)?;
-    // A part of a policy may well be another policy.
-    if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > LIMIT {
-        return Err(io::Error::other(format!("it is larger than {} MiB", LIMIT >> 20)));
-    }
-    Ok(bytes)
 }
 
 /// What an annotation asks for.
@@ -645,6 +643,8 @@ fn fitted(policy: Policy, mode: Mode, runtimes: &[Runtime]) -> Policy {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
