@@ -12,8 +12,9 @@ use rustix::process::Pid;
 use rustix::thread::SecureComputingMode;
 use strait_bpf::{Program, ProgramError};
 
+use crate::stop::Stop;
 use crate::task::{self, Mode, Task};
-use crate::tracee::{Stop, Tracee};
+use crate::tracee::Tracee;
 
 /// The filters of one thread.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -182,7 +183,7 @@ fn dump(thread: Pid, patience: Duration) -> Result<Dump, DumpError> {
     tracee.interrupt().map_err(|source| lost(thread, source))?;
     let signal = match wait_for_stop(&tracee, thread, asked, patience)? {
         Stop::Signal(signal) => signal,
-        Stop::Exec | Stop::Group | Stop::Other => 0,
+        _ => 0,
     };
     let filters = filters_of_stopped(&tracee, thread);
     // If this fails the thread was killed meanwhile.

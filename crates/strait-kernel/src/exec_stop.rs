@@ -10,7 +10,8 @@ use strait_bpf::Program;
 
 use crate::child::{Child, Confinement, ExecError, PendingChild};
 use crate::dump::{self, DumpError};
-use crate::tracee::{EXIT_KILL, Stop, TRACE_EXEC, Tracee};
+use crate::stop::Stop;
+use crate::tracee::{EXIT_KILL, TRACE_EXEC, Tracee};
 
 /// A pending child that will stop at exec. It is traced by the thread that made this, and by no
 /// other; should that end, the child is killed.
@@ -117,7 +118,7 @@ fn pass_stops(tracee: &Tracee) -> io::Result<bool> {
             Ok(Some(Stop::Exec)) => return Ok(true),
             Ok(Some(Stop::Group)) => tracee.listen(),
             Ok(Some(Stop::Signal(signal))) => tracee.resume(signal),
-            Ok(Some(Stop::Other)) => tracee.resume(0),
+            Ok(Some(Stop::Call | Stop::Started | Stop::Other)) => tracee.resume(0),
             Err(error) => Err(error),
         };
         match done {

@@ -21,6 +21,7 @@ pub mod seccomp;
 mod shared;
 pub mod signal;
 pub mod step;
+mod stop;
 pub mod streams;
 pub mod supervision;
 pub mod task;

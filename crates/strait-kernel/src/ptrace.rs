@@ -10,20 +10,12 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 
 use rustix::process::Pid;
-use strait_abi::AuditArch;
-use strait_bpf::{Program, SeccompData};
+use strait_bpf::Program;
 
 use crate::dump::{self, DumpError};
-use crate::tracee::Tracee;
-
-// include/uapi/linux/ptrace.h
-/// Syscall stops are told from SIGTRAP; fork, vfork, clone and exec stop.
-const OPTIONS: usize = 1 | 1 << 1 | 1 << 2 | 1 << 3 | 1 << 4;
-const EVENT_FORK: i32 = 1;
-const EVENT_VFORK: i32 = 2;
-const EVENT_CLONE: i32 = 3;
-const EVENT_EXEC: i32 = 4;
-const EVENT_STOP: i32 = 128;
+pub use crate::stop::Call;
+use crate::stop::Stop;
+use crate::tracee::{TRACE_CALLS, TRACE_EXEC, TRACE_NEW, Tracee};
 
 /// A thread that traces. What it traces, only it may ask about, so it cannot be sent.
 #[derive(Debug)]
@@ -52,17 +44,6 @@ pub enum Event {
     Ended(ExitStatus),
 }
 
-/// Where in a call a task is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Call {
-    /// At its begin, before any filter.
-    Entered(SeccompData),
-    /// At its end, with what the kernel returns: from -4095 to -1 it is an errno.
-    Returned(i64),
-    /// In none.
-    Outside,
-}
-
 /// How far a task is to go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Until {
@@ -83,7 +64,7 @@ impl Tracer {
     /// # Errors
     /// EPERM if it is another user's, is traced already or may not be traced; ESRCH if it is gone.
     pub fn seize(&self, task: Pid) -> io::Result<()> {
-        Tracee::seize(task, OPTIONS).map(drop)
+        Tracee::seize(task, TRACE_CALLS | TRACE_NEW | TRACE_EXEC).map(drop)
     }
 
     /// Stops a task; an [`Event::Interrupted`] tells when it has.
@@ -119,21 +100,7 @@ impl Tracer {
     /// # Errors
     /// ESRCH if it is gone; EIO before Linux 5.3.
     pub fn call(&self, task: Pid) -> io::Result<Call> {
-        let info = Tracee::of_this_thread(task).call_info()?;
-        Ok(match info.op {
-            1 => {
-                let [nr, args @ ..] = info.words;
-                let [b0, b1, b2, b3, ..] = nr.to_le_bytes();
-                Call::Entered(SeccompData {
-                    nr: u32::from_le_bytes([b0, b1, b2, b3]),
-                    arch: AuditArch::from_raw(info.arch),
-                    instruction_pointer: info.instruction_pointer,
-                    args,
-                })
-            }
-            2 => Call::Returned(info.words[0].cast_signed()),
-            _ => Call::Outside,
-        })
+        Tracee::of_this_thread(task).at_call()
     }
 
     /// The filters that the kernel has on the stopped task, the oldest first.
@@ -178,25 +145,16 @@ impl Tracer {
         if !libc::WIFSTOPPED(status) {
             return Ok(Some((task, Event::Ended(ExitStatus::from_raw(status)))));
         }
-        let signal = libc::WSTOPSIG(status);
-        let event = match status >> 16 {
-            EVENT_FORK | EVENT_VFORK | EVENT_CLONE => match self.message(task) {
-                Some(new) => Event::Started(new),
-                None => Event::Interrupted,
-            },
-            EVENT_EXEC => Event::Exec(self.message(task).unwrap_or(task)),
-            EVENT_STOP if signal == libc::SIGTRAP => Event::Interrupted,
-            EVENT_STOP => Event::Group,
-            _ if signal == libc::SIGTRAP | 0x80 => Event::Call,
-            _ => Event::Signal(signal),
+        let other = || Tracee::of_this_thread(task).other_task();
+        let event = match Stop::from_status(status >> 8) {
+            Stop::Call => Event::Call,
+            Stop::Started => other().map_or(Event::Interrupted, Event::Started),
+            Stop::Exec => Event::Exec(other().unwrap_or(task)),
+            Stop::Group => Event::Group,
+            Stop::Signal(signal) => Event::Signal(signal),
+            Stop::Other => Event::Interrupted,
         };
         Ok(Some((task, event)))
-    }
-
-    /// The task that the event of a stopped task is about; `None` if that is gone.
-    fn message(&self, task: Pid) -> Option<Pid> {
-        let message = Tracee::of_this_thread(task).message().ok()?;
-        Pid::from_raw(i32::try_from(message).ok()?)
     }
 }
 

@@ -12,6 +12,8 @@ use std::ptr;
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 use strait_bpf::Insn;
 
+use crate::stop::{Call, CallInfo, Stop};
+
 // include/uapi/linux/ptrace.h; libc types them differently for each C library.
 const PTRACE_CONT: libc::c_long = 7;
 const PTRACE_DETACH: libc::c_long = 17;
@@ -23,28 +25,15 @@ const PTRACE_INTERRUPT: libc::c_long = 0x4207;
 const PTRACE_LISTEN: libc::c_long = 0x4208;
 const PTRACE_SECCOMP_GET_FILTER: libc::c_long = 0x420c;
 const PTRACE_GET_SYSCALL_INFO: libc::c_long = 0x420e;
-const PTRACE_EVENT_EXEC: i32 = 4;
-const PTRACE_EVENT_STOP: i32 = 128;
 
+/// Tell the begin and the end of a call from a SIGTRAP.
+pub(crate) const TRACE_CALLS: usize = 1;
 /// Stop at exec, before the first instruction of the new program.
 pub(crate) const TRACE_EXEC: usize = 1 << 4;
 /// Trace what it starts: by fork, vfork and clone.
 pub(crate) const TRACE_NEW: usize = 1 << 1 | 1 << 2 | 1 << 3;
 /// Kill the tracee when the tracer ends.
 pub(crate) const EXIT_KILL: usize = 1 << 20;
-
-/// Why a tracee stopped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stop {
-    /// It has exec'ed and not run an instruction of the new program.
-    Exec,
-    /// Its process was stopped by a signal, and stays so until SIGCONT.
-    Group,
-    /// This signal is about to be delivered; it must be passed on.
-    Signal(i32),
-    /// Anything else: it was interrupted.
-    Other,
-}
 
 /// A thread that the calling thread traces.
 #[derive(Debug)]
@@ -109,21 +98,7 @@ impl Tracee {
             return Ok(None);
         };
         let status = status.trapping_signal().or_else(|| status.stopping_signal());
-        let status = status.unwrap_or_default();
-        let (signal, event) = (status & 0xff, status >> 8);
-        Ok(Some(match event {
-            PTRACE_EVENT_EXEC => Stop::Exec,
-            PTRACE_EVENT_STOP
-                if matches!(
-                    signal,
-                    libc::SIGSTOP | libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU
-                ) =>
-            {
-                Stop::Group
-            }
-            0 => Stop::Signal(signal),
-            _ => Stop::Other,
-        }))
+        Ok(Some(Stop::from_status(status.unwrap_or_default())))
     }
 
     /// The instructions of filter `index` of the stopped thread, 0 being the oldest; `None` when
@@ -152,20 +127,20 @@ impl Tracee {
     ///
     /// # Errors
     /// ESRCH if it is gone; EIO before Linux 5.3.
-    pub(crate) fn call_info(&self) -> io::Result<CallInfo> {
+    pub(crate) fn at_call(&self) -> io::Result<Call> {
         let mut info = MaybeUninit::<CallInfo>::zeroed();
         let place = info.as_mut_ptr().expose_provenance();
         self.request(PTRACE_GET_SYSCALL_INFO, size_of::<CallInfo>(), place)?;
         // SAFETY: zeroed before, then written by the kernel as far as it had something to say;
         // integers only, for which every value is valid.
-        Ok(unsafe { info.assume_init() })
+        Ok(Call::from(unsafe { info.assume_init() }))
     }
 
-    /// What the event is about at which the thread is stopped.
-    pub(crate) fn message(&self) -> io::Result<libc::c_ulong> {
+    /// The task that the event is about at which the thread is stopped; `None` if either is gone.
+    pub(crate) fn other_task(&self) -> Option<Pid> {
         let mut message: libc::c_ulong = 0;
-        self.request(PTRACE_GETEVENTMSG, 0, (&raw mut message).expose_provenance())?;
-        Ok(message)
+        self.request(PTRACE_GETEVENTMSG, 0, (&raw mut message).expose_provenance()).ok()?;
+        Pid::from_raw(i32::try_from(message).ok()?)
     }
 
     fn request(&self, request: libc::c_long, address: usize, data: usize) -> io::Result<()> {
@@ -190,19 +165,6 @@ impl Tracee {
         };
         if done < 0 { Err(io::Error::last_os_error()) } else { Ok(done) }
     }
-}
-
-/// `struct ptrace_syscall_info` (include/uapi/linux/ptrace.h): for an entry the words are the
-/// number and six arguments, for an exit the first is the result.
-#[repr(C)]
-pub(crate) struct CallInfo {
-    pub(crate) op: u8,
-    reserved: u8,
-    flags: u16,
-    pub(crate) arch: u32,
-    pub(crate) instruction_pointer: u64,
-    stack_pointer: u64,
-    pub(crate) words: [u64; 7],
 }
 
 /// A signal number as ptrace takes it.
