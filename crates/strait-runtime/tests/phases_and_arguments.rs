@@ -301,6 +301,61 @@ fn children_are_in_the_phase_of_who_has_started_them() {
     }
 }
 
+/// A thread that execs takes the place and the id of its process's first, and what it comes of with
+/// them: not what the first came of, whether that lives, is filtered itself, or has ended.
+#[test]
+fn a_thread_that_execs_takes_its_phase_along() {
+    // Getpgrp is called at the begin, getegid before the exec and getppid after it.
+    let (begin, before) = ("call 111 0 0 0 0 0 0", "call 108 0 0 0 0 0 0");
+    let [on, exec] = ["call+108+0+0+0+0+0+0", "exec+call+110+0+0+0+0+0+0"];
+    let runtime =
+        [(GETPGRP, Phase::BeforeFilter), (GETEGID, Phase::Runtime), (GETPPID, Phase::StartUp)];
+    let none = [GETPGRP, GETEGID, GETPPID].map(|mark| (mark, Phase::StartUp));
+    let cases = [
+        // The filter is the thread's alone, or the first one's too.
+        (format!("{begin} thread filter+{on}+{exec}"), runtime),
+        (format!("{begin} filter thread {on}+{exec}"), runtime),
+        (format!("{begin} filter-all thread {on}+{exec}"), runtime),
+        (format!("{begin} last-thread filter+{on}+{exec}"), runtime),
+        // What is exec'd does not have the filter, or there was none.
+        (format!("{begin} thread filter+exec-nothing {before} exec call 110 0 0 0 0 0 0"), none),
+        (format!("{begin} {before} thread {exec}"), none),
+        (format!("{begin} {before} last-thread {exec}"), none),
+    ];
+    // The same in a child, whose parent is known and has no filter.
+    let in_a_child = |words: &str| format!("child {}", words.replace(' ', ","));
+    for engine in engines("a_thread_that_execs_takes_its_phase_along") {
+        for (words, expected) in &cases {
+            for words in [words.clone(), in_a_child(words)] {
+                let (recording, _) = record_by(engine, &words, Ready::default());
+                let expected = expected.map(|(mark, phase)| (mark, vec![phase]));
+                let seen = phases(&recording, &[GETPGRP, GETEGID, GETPPID]);
+                assert_eq!(seen, BTreeMap::from(expected), "{engine:?} {words}");
+                let made = |mark: u32| -> u64 {
+                    let calls = recording.calls().iter().filter(|call| call.nr == mark);
+                    calls.map(|call| call.outcomes.count).sum()
+                };
+                assert_eq!([GETPGRP, GETEGID, GETPPID].map(made), [1; 3], "{engine:?} {words}");
+            }
+        }
+    }
+}
+
+/// What it execs is the workload's first process as before, of which the end is the workload's.
+#[test]
+fn a_thread_that_execs_stays_the_first_process() {
+    for engine in engines("a_thread_that_execs_stays_the_first_process") {
+        for by in ["thread exec", "thread filter+exec", "last-thread exec"] {
+            let words = format!("{by}+catch+15+raise+15+call+110+0+0+0+0+0+0");
+            let (recording, _) = record_by(engine, &words, Ready::default());
+            // A signal that is not the recorder's is not seen by notification.
+            let end = if engine == Choice::Notify { Phase::StartUp } else { Phase::Shutdown };
+            let expected = BTreeMap::from([(GETPPID, vec![end])]);
+            assert_eq!(phases(&recording, &[GETPPID]), expected, "{engine:?} {words}");
+        }
+    }
+}
+
 /// A program that confines itself is no runtime: it does not exec, or cannot.
 #[test]
 fn a_filter_of_the_workloads_own_is_no_runtimes() {

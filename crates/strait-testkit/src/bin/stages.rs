@@ -17,6 +17,8 @@
 //! - `child WORD`: forks a child that does the one word (words by `,`), and waits for it
 //! - `crowd N NR`: forks N children that each make the call and live until this process has caught a
 //!   signal; prints `forked` when all are there
+//! - `thread WORD`: another thread does the one word (words by `+`), and is waited for
+//! - `last-thread WORD`: the same, once this thread has ended
 //! - `exec`: execs this program with the words that are left
 //! - `exec-nothing`: execs a file that is not there
 //! - `ready`: prints `ready`
@@ -94,8 +96,25 @@ fn act(words: Vec<String>) {
             }
             "child" => child(&words.next().unwrap()),
             "crowd" => crowd(number(), number()),
+            "thread" => {
+                let words = together(&words.next().unwrap());
+                thread::spawn(move || act(words)).join().unwrap();
+            }
+            "last-thread" => {
+                let words = together(&words.next().unwrap());
+                thread::spawn(move || {
+                    until_first_has_ended();
+                    act(words);
+                    // Nobody is left who would end the process with this thread.
+                    std::process::exit(0);
+                });
+                // SAFETY: nothing of this thread is used by another.
+                unsafe { libc::syscall(libc::SYS_exit, 0) };
+                unreachable!("exit does not return");
+            }
             "exec" => {
-                let error = Command::new("/proc/self/exe").args(words).exec();
+                // That of the process itself has no program once its first thread has ended.
+                let error = Command::new("/proc/thread-self/exe").args(words).exec();
                 panic!("{error}");
             }
             "exec-nothing" => drop(Command::new("/nowhere/nothing").exec()),
@@ -191,6 +210,18 @@ fn child(words: &str) {
     }
     // SAFETY: no status is asked for.
     assert_eq!(unsafe { libc::waitpid(child, ptr::null_mut(), 0) }, child);
+}
+
+fn together(words: &str) -> Vec<String> {
+    words.split('+').map(str::to_owned).collect()
+}
+
+/// A first thread that has ended stays as a zombie until the process ends or another execs.
+fn until_first_has_ended() {
+    let stat = format!("/proc/self/task/{}/stat", std::process::id());
+    while !std::fs::read_to_string(&stat).unwrap().contains(") Z ") {
+        thread::sleep(Duration::from_millis(1));
+    }
 }
 
 fn crowd(count: c_long, nr: c_long) {

@@ -116,8 +116,10 @@ impl Callers {
         supervision: &Supervision,
         tally: &mut Tally,
     ) -> Option<Caller> {
-        // One that calls again under its old id has not succeeded.
+        // One that calls again under its old id has not succeeded. The id of a first thread stays, so of
+        // that it shows otherwise.
         self.in_exec.retain(|&(thread, _)| thread != call.tid);
+        self.leaving.retain(|&process, left| left.thread != call.tid || process == call.tid);
         let caller = match self.known.get(&call.tid) {
             Some(known) if known.age == self.age && !self.may_have_execed(call.tid) => known.caller,
             _ => self.look(call, supervision, tally)?,
@@ -194,11 +196,14 @@ impl Callers {
             return None;
         }
         self.set_id |= set_id;
-        if let Some(left) = self.left(call.tid, random) {
-            tally.exec_under_filter(left);
-        }
-        let (image, lineage) =
-            (tally.image(program), self.lineage(call.tid, status.as_ref(), tally));
+        let lineage = match self.left(call.tid, random) {
+            Some(left) => {
+                tally.exec_under_filter(left);
+                Lineage::Inner
+            }
+            None => self.lineage(call.tid, status.as_ref(), tally),
+        };
+        let image = tally.image(program);
         let caller = Caller { image, lineage };
         if self.known.len() >= MAX_KNOWN {
             self.known.clear();
@@ -215,13 +220,7 @@ impl Callers {
         if has_left || leaving.thread == tid {
             self.leaving.remove(&tid);
         }
-        if !has_left {
-            return None;
-        }
-        if let Some(known) = self.known.get_mut(&tid) {
-            known.caller.lineage = Lineage::Inner;
-        }
-        Some(leaving.image)
+        has_left.then_some(leaving.image)
     }
 
     /// What a thread comes of.
