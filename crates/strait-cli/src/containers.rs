@@ -2,7 +2,7 @@
 
 use anyhow::anyhow;
 use strait_policy::format::Target;
-use strait_runtime::containers::{ChooseError, Container, Member, find};
+use strait_runtime::containers::{ChooseError, Container, Found, Member, find};
 use strait_runtime::inspect::capability_names;
 use strait_runtime::scope::Scope;
 
@@ -20,7 +20,19 @@ pub struct Chosen {
 
 /// The container that is called so.
 pub fn choose(name: &str, engines: &Engines) -> Result<Chosen, Failure> {
-    let found = find(&engines.sources());
+    choose_of(&find(&engines.sources()), name)
+}
+
+/// The containers that are called so, as they are at one moment.
+pub fn choose_all(names: &[String], engines: &Engines) -> Result<Vec<Chosen>, Failure> {
+    let found = match names {
+        [] => return Ok(Vec::new()),
+        _ => find(&engines.sources()),
+    };
+    names.iter().map(|name| choose_of(&found, name)).collect()
+}
+
+fn choose_of(found: &Found, name: &str) -> Result<Chosen, Failure> {
     let error = match found.choose(name) {
         Ok(container) => {
             let members = found.members(container).ok_or_else(|| ended(container))?;

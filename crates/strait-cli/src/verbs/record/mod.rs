@@ -80,8 +80,8 @@ fn running(args: &Record) -> Result<Vec<Workload>, Failure> {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         running.push(Workload::new(Target::Cgroup(cgroup.clone()), "cgroup", name));
     }
-    for name in &args.container {
-        let chosen = containers::choose(name, &args.engines)?;
+    let chosen = containers::choose_all(&args.container, &args.engines)?;
+    for (name, chosen) in args.container.iter().zip(chosen) {
         if !args.quiet
             && let Some(container) = &chosen.container
         {

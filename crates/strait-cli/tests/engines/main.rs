@@ -2,6 +2,8 @@
 //! engine is the real one, started for the test.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod several;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::net::UnixListener;
