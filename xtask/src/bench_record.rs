@@ -13,7 +13,7 @@ use crate::bench::calls::measure;
 /// How often everything is measured, in turns.
 const ROUNDS: usize = 7;
 
-/// What is called: getppid; ioctl on no descriptor, with a command; futex to wake nobody.
+/// What is called: getppid; ioctl on no descriptor, with a command; socket of no family that there is.
 const CALLS: [(&str, &[&str]); 3] = [
     ("getppid", &["110", "0", "0", "0"]),
     ("ioctl (1 argument of interest)", &["16", "-1", "0x5401", "0"]),

@@ -10,8 +10,8 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 /// The compiler: Debian 12's. Another version makes other bytes.
-const CLANG: &str = "clang-14";
-const STRIP: &str = "llvm-strip-14";
+const CLANG: &str = "clang-16";
+const STRIP: &str = "llvm-strip-16";
 
 const SOURCE: &str = "crates/strait-kernel/bpf/recorder.bpf.c";
 const OBJECT: &str = "crates/strait-kernel/bpf/recorder.bpf.o";
@@ -44,7 +44,7 @@ pub(crate) fn build(root: &Path, source: &str, object: &Path) -> Result<()> {
     clang.current_dir(root).args(["-target", "bpf", "-mcpu=v3", "-O2", "-g"]);
     clang.args(["-fdebug-compilation-dir=.", "-Wall", "-Wextra", "-Werror"]);
     clang.args(["-Wno-unused-parameter", "-c", source, "-o"]).arg(object);
-    crate::succeed(&mut clang).context("apt-get install clang-14 llvm-14")?;
+    crate::succeed(&mut clang).context("apt-get install clang-16 llvm-16")?;
     // The type information that the loader needs (.BTF, .BTF.ext) stays; DWARF goes.
     crate::succeed(Command::new(STRIP).arg("--strip-debug").arg(object))
 }

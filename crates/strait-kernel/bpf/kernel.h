@@ -18,6 +18,9 @@ typedef long long s64;
 // A function that the verifier looks at once and by itself, whatever it is called with.
 #define APART __attribute__((noinline))
 #define RELOCATED __attribute__((preserve_access_index))
+// A pointer into the kernel that a map keeps and that reads through whatever is there by then. Before Linux
+// 6.4 the kernel calls this `kptr`: src/ebpf/built.rs writes that over it.
+#define KEPT __attribute__((btf_type_tag("kptr_untrusted")))
 #define UINT(name, value) int(*name)[value]
 #define TYPE(name, value) value *name
 #define ADD(counter, n) __sync_fetch_and_add(&(counter), (n))

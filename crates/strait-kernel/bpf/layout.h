@@ -107,7 +107,8 @@ struct task {
 
 // The task that called last on a CPU.
 struct last {
-	u64 regs;
+	u64 regs; // where its registers are, on its kernel stack; 0: nobody's
+	struct task_struct KEPT *task;
 	u32 number;
 };
 

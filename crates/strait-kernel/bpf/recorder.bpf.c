@@ -11,8 +11,9 @@
 // written once for each value and only read from then on.
 //
 // What a call costs is helper calls, about 15 ns each where returns are mitigated; counting is 2.
-// So each CPU remembers the number of the task that called last, by the place of its registers,
-// which is on its kernel stack and so its own. Arrays are looked up without a helper call.
+// So each CPU remembers the task that called last and its number, by the place of its registers, which
+// is on its kernel stack and so its own. Arrays are looked up without a helper call, and so a call that
+// is known takes none at all.
 //
 // A task's row changes with its workload's phase, its filters and its exec. Whatever changes one of
 // these for other tasks too counts `epoch` up; a task whose own is behind looks again.
@@ -124,12 +125,13 @@ INLINE struct interest interest_of(u32 nr, u32 compat)
 	return (struct interest){known->which, known->wide, known->half, known->kind};
 }
 
-APART u32 new_entry(struct call *call, u32 compat)
+APART u32 new_entry(u32 row, u32 nr, u32 compat)
 {
+	struct call call = {.row = row, .nr = nr};
 	struct stats *st = statistics();
-	if (!st || !call)
+	if (!st)
 		return ENTRY_NO_ROOM;
-	u32 *known = bpf_map_lookup_elem(&calls, call);
+	u32 *known = bpf_map_lookup_elem(&calls, &call);
 	if (known)
 		return *known;
 	u32 entry = ENTRY_NO_ROOM;
@@ -141,7 +143,7 @@ APART u32 new_entry(struct call *call, u32 compat)
 		return ENTRY_NO_ROOM;
 	about->first = bpf_ktime_get_ns();
 	about->first_tick = bpf_jiffies64();
-	about->interest = interest_of(call->nr, compat);
+	about->interest = interest_of(nr, compat);
 	about->cell = 0;
 	u32 arguments = 0;
 #pragma clang loop unroll(full)
@@ -157,9 +159,9 @@ APART u32 new_entry(struct call *call, u32 compat)
 	}
 	if (about->interest.kind)
 		entry |= IS_SPECIAL;
-	if (!bpf_map_update_elem(&calls, call, &entry, BPF_NOEXIST))
+	if (!bpf_map_update_elem(&calls, &call, &entry, BPF_NOEXIST))
 		return entry;
-	known = bpf_map_lookup_elem(&calls, call);
+	known = bpf_map_lookup_elem(&calls, &call);
 	return known ? *known : ENTRY_NO_ROOM;
 }
 
@@ -174,8 +176,7 @@ INLINE u32 entry_of(u32 row_number, u32 nr, u32 compat)
 				return *cached;
 		}
 	}
-	struct call call = {.row = row_number, .nr = nr};
-	u32 entry = new_entry(&call, compat);
+	u32 entry = new_entry(row_number, nr, compat);
 	if (cached)
 		*cached = entry;
 	return entry;
@@ -505,21 +506,23 @@ INLINE u32 number_of(struct task_struct *current)
 	return number_at(current, 0);
 }
 
-// The state of the current task, which has its registers there.
-INLINE struct task *caller(u64 regs)
+// The current task, which has its registers there; null: it is not followed.
+INLINE struct last *caller(u64 regs)
 {
 	u32 zero = 0;
 	struct last *on = bpf_map_lookup_elem(&last, &zero);
 	if (!on)
 		return 0;
 	if (on->regs != regs) {
-		u32 number = number_at(bpf_get_current_task_btf(), 1);
+		struct task_struct *current = bpf_get_current_task_btf();
+		u32 number = number_at(current, 1);
 		if (!number)
 			return 0;
 		on->number = number;
+		on->task = current;
 		on->regs = regs;
 	}
-	return state_of(on->number);
+	return on;
 }
 
 // Calls.
@@ -547,12 +550,14 @@ NOINLINE int filtered(struct task *task, u32 entry)
 SEC("tp_btf/sys_enter")
 int sys_enter(u64 *ctx)
 {
-	struct task *task = caller(ctx[0]);
+	struct last *on = caller(ctx[0]);
+	struct task *task = on ? state_of(on->number) : 0;
 	if (!task)
 		return 0;
 	if (task->epoch != epoch && !look_again(task))
 		return 0;
-	u32 compat = is_compat(bpf_get_current_task_btf());
+	struct task_struct *current = on->task;
+	u32 compat = current ? is_compat(current) : 0;
 	u32 row = compat ? task->row[1] : task->row[0];
 	if (!row) {
 		row = row_of(task, compat);
@@ -603,7 +608,8 @@ NOINLINE int answered(struct task *task, u32 nr)
 SEC("tp_btf/sys_exit")
 int sys_exit(u64 *ctx)
 {
-	struct task *task = caller(ctx[0]);
+	struct last *on = caller(ctx[0]);
+	struct task *task = on ? state_of(on->number) : 0;
 	if (!task)
 		return 0;
 	if (!task->in_call) {

@@ -4,6 +4,7 @@
 //! builds it. Nothing outlives the [`Recorder`]: programs, maps and attachments are held by its
 //! descriptors alone, so they go with the process however it ends.
 
+mod built;
 mod clear;
 mod counts;
 mod description;
@@ -27,6 +28,7 @@ use landlock::{AccessFs, Ruleset, RulesetAttr, RulesetError};
 use object::Endianness;
 use strait_abi::{Arch, Syscall};
 
+use built::{OBJECT, for_older_kernels};
 use counts::monotonic_ns;
 pub use counts::{Call, Counts, FileId, Image, Outcomes, Phase, Statistics, Values};
 use description::Description;
@@ -34,9 +36,6 @@ use layout::{
     Follower, IMAGE_UNRESOLVED, IMAGE_WAITING, NamespaceIds, PHASE_START_UP, PHASE_STEADY, Stats,
     Tally, WORKLOADS, WorkloadState, interests,
 };
-
-/// The object, aligned as an ELF reader wants it.
-static OBJECT: &[u8] = aya::include_bytes_aligned!("../bpf/recorder.bpf.o");
 
 /// The programs; each is named after the tracepoint that it is attached to. Calls come first, so
 /// that a task that is followed is followed whole.
@@ -259,17 +258,27 @@ impl Recorder {
             }
         }
         let interests = interests(ready);
-        let mut ebpf = loader()
+        let mut loader = loader();
+        loader
             .btf(Some(&types.structures))
             .override_global("adopt_threads", &adopt_threads, true)
             .override_global("cgroup_count", &counts[0], true)
             .override_global("namespace_count", &counts[1], true)
             .override_global("interests", &interests, true)
             .override_global("cpus", &cpus, true)
-            .allow_unsupported_maps()
-            .load(OBJECT)
-            .map_err(load_error)?;
-        let programs = load_programs(&mut ebpf, &types.tracepoints)?;
+            .allow_unsupported_maps();
+        let mut load = |object: &[u8]| {
+            let mut ebpf = loader.load(object).map_err(load_error)?;
+            let programs = load_programs(&mut ebpf, &types.tracepoints)?;
+            Ok((ebpf, programs))
+        };
+        let (ebpf, programs) = match load(OBJECT) {
+            // What is wrong with it for this kernel is said by the newer one.
+            Err(error @ EbpfError::Attach { .. }) => {
+                load(&for_older_kernels()).map_err(|_: EbpfError| error)?
+            }
+            other => other?,
+        };
         let mut recorder = Recorder {
             ebpf,
             programs,
