@@ -121,6 +121,12 @@ struct file {
 	struct inode *f_inode;
 } RELOCATED;
 
+struct cgroup;
+
+struct css_set {
+	struct cgroup *dfl_cgrp; // of the unified hierarchy
+} RELOCATED;
+
 struct fs_struct {
 	struct path root;
 } RELOCATED;
@@ -136,6 +142,8 @@ struct task_struct {
 	struct nsproxy *nsproxy;
 	struct seccomp seccomp;
 	struct task_struct *group_leader;
+	struct task_struct *real_parent;
+	struct css_set *cgroups;
 	struct pid *thread_pid;
 	int tgid;
 	u64 start_time;

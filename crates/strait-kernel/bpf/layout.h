@@ -13,6 +13,8 @@ const volatile u32 adopt_threads = 0;   // so are the threads of a process that 
 const volatile u32 cgroup_count = 0;    // and who calls in one of these cgroups: workload by index
 const volatile u32 namespace_count = 0; // or in one of these sets of namespaces
 const volatile u32 cpus = 1;
+// How many tasks there can be at once, and one.
+const volatile u32 task_room = 32768;
 
 // Sizes (shared). ENTRIES is at most 16384: cached entries have 14 bits.
 enum {
@@ -89,7 +91,9 @@ enum {
 struct follower {
 	u32 number; // 0: none yet
 	u32 image;
-	u32 workload;
+	u16 workload;
+	u8 root; // what `task.root` is to be
+	u8 lost; // that there was no number for it is counted
 };
 
 struct task {

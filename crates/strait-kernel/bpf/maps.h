@@ -105,7 +105,16 @@ struct {
 	TYPE(value, struct workload);
 } workloads SEC(".maps");
 
-// Apart from `workloads`, which the recorder writes to while the programs count.
+// Apart from `workloads`, to which the programs write: each map has one writer, so that nothing is
+// overwritten with what it was before.
+struct {
+	UINT(type, BPF_MAP_TYPE_ARRAY);
+	UINT(max_entries, WORKLOADS);
+	TYPE(key, u32);
+	TYPE(value, u32);
+} declared_ready SEC(".maps");
+
+// Read while the programs count.
 struct {
 	UINT(type, BPF_MAP_TYPE_ARRAY);
 	UINT(max_entries, WORKLOADS);
@@ -159,7 +168,9 @@ struct {
 	UINT(value_size, 4);
 } cgroups SEC(".maps");
 
-// What all tasks compare theirs with (shared).
+// What all tasks compare theirs with (shared). The programs count it up by one. The recorder may not do so,
+// as it cannot add to it but only write it: it goes on by so much that what is counted meanwhile does not
+// take it to a number that it has had.
 u32 epoch = 1;
 
 INLINE struct stats *statistics(void)

@@ -29,9 +29,11 @@
 INLINE u32 phase_of(u32 number, u32 lineage)
 {
 	struct workload *workload = bpf_map_lookup_elem(&workloads, &number);
-	if (!workload || lineage >= LINEAGE_OUTSIDE)
+	u32 *ready = bpf_map_lookup_elem(&declared_ready, &number);
+	if (!workload || !ready || lineage >= LINEAGE_OUTSIDE)
 		return PHASE_STEADY;
-	return workload->phase[lineage == LINEAGE_INNER];
+	u32 phase = workload->phase[lineage == LINEAGE_INNER];
+	return phase == PHASE_START_UP && *ready ? PHASE_STEADY : phase;
 }
 
 // The row of a task now, for one of its ABIs. Where there is no room, it is one of two for all.
@@ -310,14 +312,12 @@ APART u32 number(u32 image, u32 workload)
 		return 0;
 	if (bpf_map_pop_elem(&numbers, &number)) {
 		number = 0;
-		if (*(volatile u32 *)&st->next_task < TASKS - 1)
+		if (*(volatile u32 *)&st->next_task < task_room - 1)
 			number = ADD(st->next_task, 1) + 1;
 	}
 	struct task *task = state_of(number);
-	if (!task) {
-		ADD(st->lost_tasks, 1);
+	if (!task)
 		return 0;
-	}
 	// Whatever call it may be in was not seen to begin: its return is not to be counted. For a
 	// new task that is the return of the call that made it, which is counted for its parent.
 	*task = (struct task){
@@ -347,9 +347,12 @@ INLINE void forget(u32 number)
 // Makes a task followed: the current one, or one that does not run yet.
 INLINE u32 follow_task(struct task_struct *task, u32 image, u32 workload)
 {
+	// What else there is in it is for one without a number.
 	struct follower fresh = {.number = number(image, workload)};
-	if (!fresh.number)
+	if (!fresh.number) {
+		COUNT(lost_tasks);
 		return 0;
+	}
 	if (!bpf_task_storage_get(&tasks, task, &fresh, BPF_LOCAL_STORAGE_GET_F_CREATE)) {
 		u64 key = (u64)task;
 		if (bpf_map_update_elem(&orphans, &key, &fresh.number, BPF_ANY)) {
@@ -424,6 +427,27 @@ INLINE u32 by_namespaces(u32 in_call)
 	return NO_WORKLOAD;
 }
 
+// Whether the parent of a task is where it is: in its cgroup, where these tell workloads apart, or in its
+// namespaces. Then it is none that the workload began with.
+NOINLINE u32 parent_is_there(struct task_struct *task)
+{
+	struct task_struct *parent;
+	if (READ(parent, &task->real_parent) || !parent)
+		return 0;
+	if (cgroup_count) {
+		struct css_set *set, *of_parent;
+		struct cgroup *group = 0, *other;
+		if (READ(set, &task->cgroups) || READ(of_parent, &parent->cgroups) ||
+		    READ(group, &set->dfl_cgrp) || READ(other, &of_parent->dfl_cgrp))
+			return 0;
+		return group == other;
+	}
+	u32 mnt = 0, net = 0, parents_mnt = 0, parents_net = 0;
+	return read_namespaces_of(task, &mnt, &net) &&
+	       read_namespaces_of(parent, &parents_mnt, &parents_net) && mnt == parents_mnt &&
+	       net == parents_net && pid_namespace_of(task) == pid_namespace_of(parent);
+}
+
 APART u32 by_cgroup(void)
 {
 	for (u32 i = 0; i < WORKLOADS && i < cgroup_count; i++)
@@ -447,8 +471,15 @@ INLINE u32 adopt(u32 in_call)
 	}
 	if (adopt_threads) {
 		struct follower *leader = bpf_task_storage_get(&tasks, task->group_leader, 0, 0);
-		if (leader)
-			return follow_task(task, IMAGE_UNRESOLVED, leader->workload);
+		if (leader) {
+			struct task *first = state_of(leader->number);
+			u32 root = first ? first->root : leader->root;
+			u32 number = follow_task(task, IMAGE_UNRESOLVED, leader->workload);
+			struct task *thread = state_of(number);
+			if (thread)
+				thread->root = root;
+			return number;
+		}
 	}
 	u32 workload = NO_WORKLOAD;
 	if (cgroup_count)
@@ -465,7 +496,7 @@ INLINE u32 adopt(u32 in_call)
 	struct task *state = state_of(number);
 	if (state) {
 		state->lineage = outside ? LINEAGE_OUTSIDE : LINEAGE_WORKLOAD;
-		state->root = !outside;
+		state->root = !outside && !parent_is_there(task);
 	}
 	return number;
 }
@@ -488,8 +519,12 @@ INLINE u32 number_at(struct task_struct *current, u32 in_call)
 		if (!follower->number) {
 			follower->number = number(follower->image, follower->workload);
 			struct task *named = state_of(follower->number);
-			if (named)
-				named->root = 1;
+			if (named) {
+				named->root = follower->root;
+			} else if (!follower->lost) {
+				follower->lost = 1;
+				COUNT(lost_tasks);
+			}
 		}
 		return follower->number;
 	}
@@ -704,8 +739,15 @@ int sched_process_exit(u64 *ctx)
 	u32 number = number_of(current);
 	struct task *task = state_of(number);
 	struct stats *st = statistics();
-	struct tally *tally = task ? tally_of(task->workload) : 0;
-	if (!st || !task || !tally)
+	if (!task) {
+		// Named, but there was no number for it: it has ended all the same.
+		struct follower *unnumbered = bpf_task_storage_get(&tasks, current, 0, 0);
+		if (unnumbered)
+			COUNT_FOR(unnumbered->workload, ended);
+		return 0;
+	}
+	struct tally *tally = tally_of(task->workload);
+	if (!st || !tally)
 		return 0;
 	if (task->image != IMAGE_WAITING && current->seccomp.mode) {
 		ADD(tally->filtered, 1);

@@ -9,6 +9,7 @@ mod clear;
 mod counts;
 mod description;
 mod layout;
+
 mod types;
 
 use std::collections::BTreeMap;
@@ -33,8 +34,8 @@ use counts::monotonic_ns;
 pub use counts::{Call, Counts, FileId, Image, Outcomes, Phase, Statistics, Values};
 use description::Description;
 use layout::{
-    Follower, IMAGE_UNRESOLVED, IMAGE_WAITING, NamespaceIds, PHASE_START_UP, PHASE_STEADY, Stats,
-    Tally, WORKLOADS, WorkloadState, interests,
+    EPOCH_STEP, Follower, IMAGE_UNRESOLVED, IMAGE_WAITING, NamespaceIds, PHASE_START_UP,
+    PHASE_STEADY, Stats, TASKS, Tally, WORKLOADS, WorkloadState, interests,
 };
 
 /// The programs; each is named after the tracepoint that it is attached to. Calls come first, so
@@ -237,6 +238,15 @@ impl Recorder {
 
     /// Loads the programs. They are not attached, and once they are they follow nobody.
     fn load(follow: &[Follow<'_>], ready: &[Syscall]) -> Result<Recorder, EbpfError> {
+        Recorder::load_with_room(follow, ready, TASKS)
+    }
+
+    /// The same, with room for less than so many tasks at once.
+    fn load_with_room(
+        follow: &[Follow<'_>],
+        ready: &[Syscall],
+        tasks: u32,
+    ) -> Result<Recorder, EbpfError> {
         if Arch::NATIVE != Some(Arch::X86_64) {
             return Err(EbpfError::Arch);
         }
@@ -266,6 +276,7 @@ impl Recorder {
             .override_global("namespace_count", &counts[1], true)
             .override_global("interests", &interests, true)
             .override_global("cpus", &cpus, true)
+            .override_global("task_room", &tasks, true)
             .allow_unsupported_maps();
         let mut load = |object: &[u8]| {
             let mut ebpf = loader.load(object).map_err(load_error)?;
@@ -352,17 +363,39 @@ impl Recorder {
         workload: Workload,
         task: BorrowedFd<'_>,
     ) -> Result<(), EbpfError> {
-        self.name(workload, task, IMAGE_WAITING)
+        self.name(workload, task, IMAGE_WAITING, true)
     }
 
-    /// Follows a task from now on. With [`Follow::Process`] its threads are followed too.
+    /// Follows a task from now on, which is the workload's first: its shutdown begins with a signal to it.
+    /// With [`Follow::Process`] its threads are followed too.
     ///
     /// Returns whether it was not followed already.
     ///
     /// # Errors
     /// If the task is gone.
     pub fn follow(&mut self, workload: Workload, task: BorrowedFd<'_>) -> Result<bool, EbpfError> {
-        match self.name(workload, task, IMAGE_UNRESOLVED) {
+        self.follow_running(workload, task, true)
+    }
+
+    /// The same of a task that the workload's first, or one of its descendants, has started before.
+    ///
+    /// # Errors
+    /// As for [`Recorder::follow`].
+    pub fn follow_descendant(
+        &mut self,
+        workload: Workload,
+        task: BorrowedFd<'_>,
+    ) -> Result<bool, EbpfError> {
+        self.follow_running(workload, task, false)
+    }
+
+    fn follow_running(
+        &mut self,
+        workload: Workload,
+        task: BorrowedFd<'_>,
+        first: bool,
+    ) -> Result<bool, EbpfError> {
+        match self.name(workload, task, IMAGE_UNRESOLVED, first) {
             Err(EbpfError::Follow(error)) if error.raw_os_error() == Some(libc::EEXIST) => {
                 Ok(false)
             }
@@ -376,18 +409,15 @@ impl Recorder {
     /// # Errors
     /// If the maps cannot be written.
     pub fn ready(&mut self, workload: Workload) -> Result<(), EbpfError> {
-        let number = u32::from(workload.0);
-        let mut map = Array::<_, WorkloadState>::try_from(self.map_mut("workloads"))
-            .map_err(map_error("workloads"))?;
-        let mut state = map.get(&number, 0).map_err(map_error("workloads"))?;
-        for phase in &mut state.phase {
-            *phase = (*phase).max(u32::from(PHASE_STEADY));
-        }
-        map.set(number, state, 0).map_err(map_error("workloads"))?;
+        let declared = map_error("declared_ready");
+        Array::<_, u32>::try_from(self.map_mut("declared_ready"))
+            .and_then(|mut map| map.set(workload.0.into(), 1, 0))
+            .map_err(declared)?;
+        // Written after what it tells of, so that who sees it sees that too.
         let mut epoch =
             Array::<_, u32>::try_from(self.map_mut(".data")).map_err(map_error("epoch"))?;
         let now = epoch.get(&0, 0).map_err(map_error("epoch"))?;
-        epoch.set(0, now.wrapping_add(1), 0).map_err(map_error("epoch"))
+        epoch.set(0, now.wrapping_add(EPOCH_STEP), 0).map_err(map_error("epoch"))
     }
 
     /// How many followed tasks of a workload there are now.
@@ -463,8 +493,10 @@ impl Recorder {
         workload: Workload,
         task: BorrowedFd<'_>,
         image: u32,
+        first: bool,
     ) -> Result<(), EbpfError> {
-        let state = Follower { number: 0, image, workload: workload.0.into() };
+        let state =
+            Follower { number: 0, image, workload: workload.0, root: first.into(), lost: 0 };
         // The loader has no type for task storage.
         let Map::Unsupported(map) = self.map("tasks") else {
             unreachable!("task storage is no type that the loader knows");
@@ -732,4 +764,48 @@ fn missed(program: BorrowedFd<'_>) -> io::Result<u64> {
     let value = text.lines().find_map(|line| line.strip_prefix("recursion_misses:"));
     // Not said before Linux 5.12.
     Ok(value.and_then(|value| value.trim().parse().ok()).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::process::{Child, Command, Stdio};
+
+    use rustix::process::{Pid, PidfdFlags, geteuid, pidfd_open};
+
+    use super::*;
+
+    /// A task for which there is no number is lost, and is not waited for when it has ended.
+    #[test]
+    fn a_task_for_which_there_is_no_room_is_lost_and_ends() {
+        let test = "a_task_for_which_there_is_no_room_is_lost_and_ends";
+        if !geteuid().is_root() || Arch::NATIVE != Some(Arch::X86_64) {
+            return strait_testkit::skip(test, "eBPF takes root, and x86_64");
+        }
+        let waiting =
+            || Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        let (mut first, mut second) = (waiting(), waiting());
+        let mut recorder = Recorder::load_with_room(&[Follow::Tree], &[], 2).unwrap();
+        recorder.attach().unwrap();
+        let mut follow = |child: &Child| {
+            let pidfd = pidfd_open(Pid::from_child(child), PidfdFlags::empty()).unwrap();
+            assert!(recorder.follow(Workload::FIRST, pidfd.as_fd()).unwrap());
+        };
+        follow(&first);
+        // Numbers are for who calls.
+        first.stdin.as_ref().unwrap().write_all(b"\n").unwrap();
+        let counted = |recorder: &Recorder| recorder.counts(Workload::FIRST).unwrap();
+        follow(&second);
+        while counted(&recorder).calls.is_empty() {
+            thread::yield_now();
+        }
+        drop(second.stdin.take());
+        assert!(second.wait().unwrap().success());
+        assert_eq!(recorder.live(Workload::FIRST).unwrap(), 1);
+        drop(first.stdin.take());
+        assert!(first.wait().unwrap().success());
+        assert_eq!(recorder.live(Workload::FIRST).unwrap(), 0);
+        let statistics = counted(&recorder).statistics;
+        assert_eq!((statistics.tasks, statistics.lost_tasks), (2, 1));
+    }
 }

@@ -246,6 +246,61 @@ fn only_the_first_process_ends_the_workload() {
     }
 }
 
+/// So it is where both were there before the recording, however the workload was named.
+#[test]
+fn of_processes_that_run_already_only_the_first_ends_the_workload() {
+    let test = "of_processes_that_run_already_only_the_first_ends_the_workload";
+    if !ebpf(test) {
+        return;
+    }
+    let cgroup = cgroups().map(|root| root.join(format!("strait-first-{}", process::id())));
+    let cgroup = cgroup.filter(|cgroup| fs::create_dir(cgroup).is_ok());
+    if cgroup.is_none() {
+        skip(test, "no version 2 cgroup can be made: the workload is not named by one");
+    }
+    let words = "catch 15 child catch,15,ready,caught call 111 0 0 0 0 0 0 ready caught \
+                 call 108 0 0 0 0 0 0";
+    let entered =
+        cgroup.as_ref().map(|cgroup| format!("echo $$ > {}/cgroup.procs", cgroup.display()));
+    let named = [("process", "true"), ("namespaces", "true")];
+    let named = named.into_iter().chain(entered.as_deref().map(|entered| ("cgroup", entered)));
+    for (named, entered) in named {
+        let unshare = if named == "namespaces" { "unshare --mount" } else { "" };
+        let script = format!("{entered} && exec {unshare} \"$0\" \"$@\"");
+        let mut first = process::Command::new("/bin/sh")
+            .args(["-c", &script])
+            .arg(victim::stages())
+            .args(words.split_whitespace())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = BufReader::new(first.stdout.take().unwrap()).lines();
+        assert_eq!(said.next().unwrap().unwrap(), "ready");
+        let pid = Pid::from_child(&first);
+        let children = format!("/proc/{0}/task/{0}/children", first.id());
+        let child = fs::read_to_string(children).unwrap().trim().parse().unwrap();
+        let target = match (named, &cgroup) {
+            ("cgroup", Some(cgroup)) => Target::Cgroup(cgroup.clone()),
+            ("namespaces", _) => Target::Namespaces(pid),
+            _ => Target::Process(pid),
+        };
+        let request =
+            Request { target, engine: Choice::Ebpf, duration: None, ready: Ready::default() };
+        let running = start(&request).unwrap();
+        kill_process(Pid::from_raw(child).unwrap(), Signal::TERM).unwrap();
+        assert_eq!(said.next().unwrap().unwrap(), "ready");
+        kill_process(pid, Signal::TERM).unwrap();
+        assert!(first.wait().unwrap().success());
+        let recording = running.wait().unwrap();
+        let expected =
+            BTreeMap::from([(GETPGRP, vec![Phase::Steady]), (GETEGID, vec![Phase::Shutdown])]);
+        assert_eq!(phases(&recording, &[GETPGRP, GETEGID]), expected, "{named}");
+    }
+    if let Some(cgroup) = cgroup {
+        fs::remove_dir(cgroup).unwrap();
+    }
+}
+
 #[test]
 fn what_a_runtime_does_before_and_under_the_filter() {
     for engine in engines("what_a_runtime_does_before_and_under_the_filter") {

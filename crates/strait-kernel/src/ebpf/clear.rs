@@ -61,6 +61,7 @@ impl Recorder {
                     // Numbers that were never used go on from here; those that were are free.
                     map.set(0, Stats { next_task: stats.next_task, ..Stats::default() }, 0)
                 }),
+                "declared_ready" => clear_array(map, all_workloads, 0_u32),
                 "tallies" => clear_array(map, all_workloads, Tally::default()),
                 // A task's state begins when it gets its number, and what CPUs remember of it and
                 // its storage have ended with it; what is known about an entry is written before

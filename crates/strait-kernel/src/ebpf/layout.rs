@@ -18,6 +18,7 @@ pub(super) const ENTRIES: u32 = 16384;
 pub(super) const CELLS: u32 = 4096;
 pub(super) const INDEX: u32 = 0x3fff;
 pub(super) const WORKLOADS: usize = 64;
+pub(super) const TASKS: u32 = 32768;
 pub(super) const OPERATIONS: u32 = 128;
 /// How many entries a value of the map of entries has.
 pub(super) const BLOCK: u32 = 64;
@@ -35,13 +36,18 @@ const MARK_ALL_ONES: u64 = 2;
 const KIND_READY: u8 = 1;
 const KIND_FILTER: u8 = 2;
 
+/// How much further the recorder takes `epoch`, beyond what programs can count meanwhile.
+pub(super) const EPOCH_STEP: u32 = 1 << 16;
+
 /// `struct follower`.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub(super) struct Follower {
     pub(super) number: u32,
     pub(super) image: u32,
-    pub(super) workload: u32,
+    pub(super) workload: u16,
+    pub(super) root: u8,
+    pub(super) lost: u8,
 }
 
 /// `struct entry`.

@@ -10,8 +10,9 @@ use std::collections::BTreeMap;
 
 /// The kernel's structures of which the programs read members: what is `RELOCATED` in `bpf/kernel.h`. In
 /// order.
-const RELOCATED: [&str; 25] = [
+const RELOCATED: [&str; 26] = [
     "atomic_t",
+    "css_set",
     "dentry",
     "file",
     "fs_struct",

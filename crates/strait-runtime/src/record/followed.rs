@@ -248,7 +248,7 @@ fn follow_tree(recorder: &mut Recorder, workload: Workload, root: Pid) -> Result
         for pid in descendants(root) {
             // One that has ended meanwhile is none any more.
             let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty()) else { continue };
-            match recorder.follow(workload, pidfd.as_fd()) {
+            match recorder.follow_descendant(workload, pidfd.as_fd()) {
                 Ok(new) => found |= new,
                 Err(EbpfError::Follow(error))
                     if error.raw_os_error() == Some(Errno::SRCH.raw_os_error()) => {}
