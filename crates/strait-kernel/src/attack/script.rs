@@ -34,12 +34,16 @@ pub(super) enum Step {
     /// Calls what stands at an address as a function, which is to return [`ENTERED`].
     Enter { name: &'static str, at: Operand },
     /// Goes on if the 32 bits at an address are these; or else back to the step `again`, so many times at
-    /// most.
+    /// most. Only times count in which the thread that exchanges a word got to run: on a busy machine it
+    /// may have to wait for a processor until all others are over.
     Until { name: &'static str, at: Operand, is: u32, again: usize, times: u32 },
     /// Waits until another task has ended the script; without a call, so it takes the processor
     /// for a while.
     Await,
 }
+
+/// How often a step is gone back to for each time that counts, at most.
+const VAIN: u32 = 300;
 
 /// What the code returns that [`Step::Enter`] calls.
 pub(super) const ENTERED: u64 = 0x5742_4954;
@@ -215,6 +219,8 @@ pub(super) struct Board {
     waits: AtomicI32,
     /// Set when it is.
     attended: AtomicU32,
+    /// How often the word that is exchanged has had all its values.
+    exchanged: AtomicU32,
     /// What the script's calls point to.
     memory: UnsafeCell<[u8; MEMORY]>,
 }
@@ -316,6 +322,7 @@ impl Board {
                 // SAFETY: as promised to this function.
                 unsafe { at.write_volatile(value) };
             }
+            self.exchanged.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -357,7 +364,7 @@ impl Board {
     /// stores do to its memory is nobody's loss.
     pub(super) unsafe fn run(&self, steps: &[Step]) {
         let mut index = 0;
-        let mut gone_back = 0;
+        let (mut gone_back, mut in_vain, mut exchanged_before) = (0, 0, 0);
         while let Some(step) = steps.get(index) {
             self.at.store(u32::try_from(index).unwrap_or(u32::MAX), Ordering::Release);
             let mut next = index + 1;
@@ -431,10 +438,13 @@ impl Board {
                     let at: *const u32 = std::ptr::with_exposed_provenance(address(self.word(at)));
                     // SAFETY: as promised to this function; a fault ends the child.
                     if unsafe { at.read_volatile() } != is {
-                        if gone_back == times {
+                        let exchanged = self.exchanged.load(Ordering::Relaxed);
+                        gone_back += u32::from(exchanged != exchanged_before);
+                        in_vain += u32::from(exchanged == exchanged_before);
+                        exchanged_before = exchanged;
+                        if gone_back > times || in_vain > times.saturating_mul(VAIN) {
                             return self.refuse(index, 0);
                         }
-                        gone_back += 1;
                         next = again;
                     }
                     0
