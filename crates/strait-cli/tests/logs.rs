@@ -1,13 +1,15 @@
 //! Logs of other tools where a recording is taken, as these tools write them here and now.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::{Command, Output};
 
 use strait_policy::{Policy, Recording};
-use strait_testkit::skip;
+use strait_testkit::{skip, victim};
 use tempfile::TempDir;
 
 fn strait(dir: &Path, args: &[&str]) -> Output {
@@ -65,6 +67,52 @@ fn every_line_of_strace_is_a_call_that_is_counted() {
     let lines = text.lines().filter(|line| !line.starts_with(['+', '-'])).count();
     let counted: u64 = recording.calls().iter().map(|call| call.outcomes.count).sum();
     assert_eq!(usize::try_from(counted).unwrap(), lines, "{text}");
+}
+
+/// The caller does what makes it hard for a recorder, and says how often.
+#[test]
+fn strace_of_a_hard_program_is_what_the_program_says() {
+    let test = "strace_of_a_hard_program_is_what_the_program_says";
+    let dir = TempDir::new().unwrap();
+    let program = dir.path().join(OsStr::from_bytes(b"a\nb\") = \xff"));
+    fs::copy(victim::caller(), &program).unwrap();
+    for options in [&["-f"][..], &["-f", "-y"], &["-f", "-ttt"]] {
+        let output = Command::new("strace")
+            .args(options)
+            .args(["-o", "log"])
+            .arg(&program)
+            .args("table 2 children 9 3 bomb 3 2 stopped 2 2 killed threads 4 9".split(' '))
+            .args(["thread-exec", "table,2,threads,3,3,daemon,4"])
+            .current_dir(dir.path())
+            .output();
+        let Ok(output) = output else { return skip(test, "strace is not installed") };
+        let mut said: BTreeMap<(String, u32), u64> = BTreeMap::new();
+        for line in String::from_utf8(output.stdout).unwrap().lines() {
+            let words: Vec<&str> = line.split(' ').collect();
+            let call = (words[0].to_owned(), words[1].parse().unwrap());
+            *said.entry(call).or_default() += words[2].parse::<u64>().unwrap();
+        }
+        // Threads are made by it too.
+        said.remove(&("x86_64".to_owned(), 435));
+        if said.is_empty() {
+            return skip(test, "strace may not trace");
+        }
+        let text = fs::read_to_string(dir.path().join("log")).unwrap();
+        let recording =
+            strait_policy::log::strace::import(&text, strait_abi::Arch::NATIVE.unwrap(), "6.18");
+        let completeness = recording.completeness();
+        assert!(!completeness.is_lossy() && !completeness.interrupted, "{completeness:?}");
+        let mut seen = BTreeMap::new();
+        for call in recording.calls() {
+            let key = (call.arch.name().to_owned(), call.nr);
+            if said.contains_key(&key) {
+                *seen.entry(key).or_default() += call.outcomes.count;
+            }
+        }
+        assert_eq!(seen, said, "{options:?}");
+        let images: Vec<&str> = recording.images().iter().map(|image| &*image.path).collect();
+        assert!(images.iter().any(|path| path.ends_with(r#"/a\x0ab") = \xff"#)), "{images:?}");
+    }
 }
 
 #[test]

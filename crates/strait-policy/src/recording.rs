@@ -13,6 +13,7 @@ mod builder;
 mod completeness;
 mod observation;
 mod run;
+mod text;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,6 +25,7 @@ pub use builder::{RecordingBuilder, Site};
 pub use completeness::{Completeness, Coverage};
 pub use observation::{MAX_VALUES, Observation, Outcomes, Phase, Times, Values};
 pub use run::{Numbers, Run, Saturation};
+pub use text::text;
 
 /// `apiVersion` of the recordings that this version writes and reads.
 pub const API_VERSION: &str = "strait.dev/v1alpha1";

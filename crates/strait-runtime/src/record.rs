@@ -36,7 +36,7 @@ use strait_kernel::command::Command;
 use strait_kernel::ebpf::{self, EbpfError, READY};
 use strait_kernel::interrupts::Interrupts;
 use strait_policy::Recording;
-use strait_policy::recording::Engine;
+use strait_policy::recording::{Engine, text};
 
 use crate::launch::{Enforcement, StartError, Verified};
 use crate::oci::hook::RuntimeFile;
@@ -109,7 +109,7 @@ impl fmt::Display for Target<'_> {
         match self {
             Target::Command { command, .. } => {
                 let program = command.arguments().next().unwrap_or_default();
-                write!(f, "the command {}", document::text(program.as_encoded_bytes()))
+                write!(f, "the command {}", text(program.as_encoded_bytes()))
             }
             Target::Process(pid) => write!(f, "process {}", pid.as_raw_pid()),
             Target::Cgroup(path) => write!(f, "cgroup {}", path.display()),
@@ -363,11 +363,11 @@ fn begin(request: &Request<'_>, loaded: Option<ebpf::Recorder>) -> Result<Runnin
     let engine = Engine { name: name.to_owned(), reason };
     let (command, pid) = match &request.target {
         Target::Command { command, .. } => {
-            (command.arguments().map(|arg| document::text(arg.as_encoded_bytes())).collect(), child)
+            (command.arguments().map(|arg| text(arg.as_encoded_bytes())).collect(), child)
         }
         &(Target::Process(pid) | Target::Namespaces(pid)) => (Vec::new(), Some(pid)),
         Target::Container { init, command, .. } => {
-            let words = command.iter().map(|word| document::text(word.as_bytes()));
+            let words = command.iter().map(|word| text(word.as_bytes()));
             (words.collect(), Some(*init))
         }
         Target::Cgroup(_) => (Vec::new(), None),

@@ -6,26 +6,30 @@ use std::collections::BTreeSet;
 use strait_abi::{Arch, AuditArch, Syscall};
 use strait_bpf::Action;
 
-use super::{Log, UNKNOWN_IMAGE};
+use super::{Log, UNKNOWN_IMAGE, lines};
 use crate::errno::errno_number;
-use crate::recording::{Outcomes, Recording};
+use crate::recording::{self, Outcomes, Recording};
 
 pub(super) fn recognises(text: &str) -> bool {
-    text.lines().any(|line| kind(line).is_some())
+    text.lines().any(|line| kind(line).is_some() && Fields(line).get("syscall").is_some())
 }
 
 pub(super) fn import(text: &str, kernel: &str) -> Recording {
     let mut recording = Log::Audit.recording(kernel);
     let mut seen = BTreeSet::new();
     let (mut unreadable, mut suppressed, mut lost) = (0, 0, 0);
-    for line in text.lines() {
+    for (_, text, ended) in lines(text) {
+        let line = if ended { text } else { whole(text) };
         let fields = Fields(line);
         lost = lost.max(fields.get("audit_lost").and_then(|lost| lost.parse().ok()).unwrap_or(0));
         if let Some((before, _)) = line.split_once(" callbacks suppressed") {
             let count = before.rsplit(' ').next().and_then(|count| count.parse::<u64>().ok());
             suppressed += count.unwrap_or(0);
         }
-        let Some(kind) = kind(line) else { continue };
+        let Some(kind) = kind(line) else {
+            unreadable += u64::from(!ended && !text.trim().is_empty());
+            continue;
+        };
         // A call that a filter logs and a rule names has two records with one serial.
         if let Some(serial) = serial(line)
             && !seen.insert(serial)
@@ -66,7 +70,19 @@ fn kind(line: &str) -> Option<Kind> {
         "SYSCALL" | "1300" => Some(Kind::Syscall),
         _ => None,
     }
-    .filter(|_| line.contains("audit(") && fields.get("syscall").is_some())
+    .filter(|_| line.contains("audit("))
+}
+
+/// What is whole of a line that may have been cut: all but its last word, unless that is an action of a
+/// filter, of which no other is a part.
+fn whole(line: &str) -> &str {
+    let Some((before, last)) = line.rsplit_once(char::is_whitespace) else { return "" };
+    let code = last.strip_prefix("code=0x").and_then(|code| u32::from_str_radix(code, 16).ok());
+    match code.map(|code| (code, Action::from_raw(code))) {
+        Some((0 | 0x8000_0000, _)) => line,
+        Some((_, action)) if !matches!(action, Action::KillThread | Action::KillProcess) => line,
+        _ => before,
+    }
 }
 
 /// Time and number of the event that a record belongs to: `audit(1600000000.123:45)`.
@@ -77,8 +93,14 @@ fn serial(line: &str) -> Option<&str> {
 
 /// The call of a record: who made it, and what came of it.
 fn call(kind: Kind, fields: &Fields<'_>) -> Option<(String, Arch, u32, Outcomes)> {
-    let audit_arch = fields.get("arch")?;
-    let call = fields.get("syscall")?;
+    // The name of a program may look like fields (ausearch -i writes it as it is). A filter's record has
+    // it before the call, an audit rule's after it.
+    let of_kernel = |key| match kind {
+        Kind::Seccomp => fields.last(key),
+        Kind::Syscall => fields.get(key),
+    };
+    let audit_arch = of_kernel("arch")?;
+    let call = of_kernel("syscall")?;
     let named = Arch::ALL.iter().copied().find(|arch| arch.name() == audit_arch);
     let audit_arch = match (named, u32::from_str_radix(audit_arch, 16)) {
         (Some(arch), _) => arch.audit_arch(),
@@ -102,7 +124,7 @@ fn call(kind: Kind, fields: &Fields<'_>) -> Option<(String, Arch, u32, Outcomes)
     let mut outcomes = Outcomes::default();
     match kind {
         Kind::Seccomp => {
-            let code = fields.get("code")?;
+            let code = of_kernel("code")?;
             let code = u32::from_str_radix(code.trim_start_matches("0x"), 16).ok()?;
             if Action::from_raw(code).lets_pass() {
                 outcomes.count = 1
@@ -135,22 +157,28 @@ fn call(kind: Kind, fields: &Fields<'_>) -> Option<(String, Arch, u32, Outcomes)
 struct Fields<'a>(&'a str);
 
 impl<'a> Fields<'a> {
+    /// The first of this name.
     fn get(&self, key: &str) -> Option<&'a str> {
-        let mut rest = self.0;
-        loop {
-            let at = rest.find(key)?;
-            let before = rest[..at].chars().next_back();
-            let after = &rest[at + key.len()..];
+        self.all(key).next()
+    }
+
+    /// The last of this name.
+    fn last(&self, key: &str) -> Option<&'a str> {
+        self.all(key).last()
+    }
+
+    fn all(&self, key: &str) -> impl Iterator<Item = &'a str> {
+        let line = self.0;
+        line.match_indices(key).filter_map(move |(at, key)| {
+            let before = line[..at].chars().next_back();
             // auditd separates the names that it adds from the record by a control character.
             let begins = before.is_none_or(|c| c.is_whitespace() || c.is_control());
-            if let (true, Some(value)) = (begins, after.strip_prefix('=')) {
-                return Some(match value.strip_prefix('"') {
-                    Some(quoted) => quoted.split('"').next().unwrap_or(quoted),
-                    None => value.split(|c: char| c.is_whitespace() || c.is_control()).next()?,
-                });
+            let value = line[at + key.len()..].strip_prefix('=').filter(|_| begins)?;
+            match value.strip_prefix('"') {
+                Some(quoted) => quoted.split('"').next(),
+                None => value.split(|c: char| c.is_whitespace() || c.is_control()).next(),
             }
-            rest = after;
-        }
+        })
     }
 
     /// The text of a field that comes from a program.
@@ -161,11 +189,12 @@ impl<'a> Fields<'a> {
             && value.len().is_multiple_of(2)
             && value.bytes().all(|b| b.is_ascii_digit() || (b'A'..=b'F').contains(&b));
         if is_quoted || !is_hex {
-            return Some(value.to_owned()).filter(|value| !matches!(&**value, "" | "?" | "(null)"));
+            let value = Some(value).filter(|value| !matches!(*value, "" | "?" | "(null)"));
+            return value.map(|value| recording::text(value.as_bytes()));
         }
         let bytes = (0..value.len()).step_by(2);
         let bytes = bytes.map(|at| u8::from_str_radix(&value[at..at + 2], 16).unwrap_or(b'?'));
-        Some(String::from_utf8_lossy(&bytes.collect::<Vec<u8>>()).into_owned())
+        Some(recording::text(&bytes.collect::<Vec<u8>>()))
     }
 }
 

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use strait_abi::Arch;
 
-use super::{Log, UNKNOWN_IMAGE, counted, number, result};
-use crate::recording::{Outcomes, Recording};
+use super::{Log, UNKNOWN_IMAGE, counted, lines, number, outcomes};
+use crate::recording::{self, Outcomes, Recording};
 
 pub(super) fn recognises(text: &str) -> bool {
     text.lines().any(|line| event(line).is_some() || line.trim() == SUMMARY)
@@ -20,7 +20,7 @@ pub(super) fn import(text: &str, arch: Arch, kernel: &str) -> Recording {
     let (mut unreadable, mut lost) = (0, 0);
     // With both the events and their sums, the events say more.
     let has_events = text.lines().any(|line| event(line).is_some());
-    for line in text.lines() {
+    for (_, line, ended) in lines(text) {
         if let Some(count) = lost_events(line) {
             lost += count;
             continue;
@@ -29,8 +29,8 @@ pub(super) fn import(text: &str, arch: Arch, kernel: &str) -> Recording {
             Line::Call(image, nr, outcomes) => {
                 recording.call(image.as_str(), arch, nr, &outcomes);
             }
-            Line::Nothing => {}
-            Line::Unreadable => unreadable += 1,
+            Line::Nothing if ended || line.trim().is_empty() => {}
+            Line::Nothing | Line::Unreadable => unreadable += 1,
         }
     }
     for (image, nr) in reader.unfinished.into_values() {
@@ -67,17 +67,20 @@ impl Reader {
     /// `18.741 ( 4.005 ms): sh/231 openat(dfd: CWD, …) = 3`; a call that lasts is printed without
     /// its result first, and again as `... [continued]: openat()) = 3`.
     fn event(&mut self, line: &str) -> Line {
-        let Some((thread, what)) = event(line) else { return Line::Nothing };
+        let Some((thread, what)) = event(line) else {
+            return if is_timed(line) { Line::Unreadable } else { Line::Nothing };
+        };
         let (image, key) = match thread.rsplit_once('/') {
-            Some((name, id)) => (name.to_owned(), id.to_owned()),
+            Some((name, id)) => (recording::text(name.as_bytes()), id.to_owned()),
             None => (UNKNOWN_IMAGE.to_owned(), String::new()),
         };
         let (what, continued) = match what.strip_prefix("... [continued]: ") {
             Some(rest) => (rest, true),
             None => (what, false),
         };
-        let Some((name, rest)) = what.split_once('(') else { return Line::Nothing };
-        if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
+        let Some((name, rest)) = what.split_once('(') else { return Line::Unreadable };
+        // Events of other kinds have their subsystem in front: `sched:sched_switch(…`.
+        if name.contains(':') {
             return Line::Nothing;
         }
         let Some(nr) = number(name, self.arch) else { return Line::Unreadable };
@@ -92,10 +95,12 @@ impl Reader {
         };
         // Of some calls, such as clone in the child, it knows no result.
         let unknown = || Outcomes { count: 1, ..Outcomes::default() };
-        match result(rest).or_else(|| rest.ends_with('=').then(unknown)) {
-            Some(outcomes) => Line::Call(image, nr, outcomes),
-            None => Line::Unreadable,
-        }
+        let result = rest.rsplit_once(" = ").or_else(|| rest.rsplit_once("= "));
+        let found = match result {
+            Some((_, result)) => outcomes(result),
+            None => rest.ends_with('=').then(unknown),
+        };
+        found.map_or(Line::Unreadable, |outcomes| Line::Call(image, nr, outcomes))
     }
 
     /// `openat  3  1  0.046 …` below `syscall  calls  errors  total …` and ` sh (10370), 143 events`.
@@ -105,7 +110,7 @@ impl Reader {
             && line.contains(" events")
             && let Some((name, _)) = thread.rsplit_once(" (")
         {
-            self.table = Some((name.trim().to_owned(), false));
+            self.table = Some((recording::text(name.trim().as_bytes()), false));
             return Line::Nothing;
         }
         let Some((image, has_errors)) = &mut self.table else { return Line::Nothing };
@@ -114,16 +119,32 @@ impl Reader {
                 *has_errors = *column == "errors";
                 Line::Nothing
             }
-            [name, calls, errors, ..] if calls.bytes().all(|byte| byte.is_ascii_digit()) => {
+            [] => Line::Nothing,
+            // Units, the line below the head, and how often a call failed with an errno.
+            [first, ..] if first.starts_with(['(', '-']) || first.ends_with(':') => Line::Nothing,
+            [name, calls, errors, ..] => {
                 let errors = if *has_errors { *errors } else { "0" };
                 match (number(name, self.arch), counted(calls, errors)) {
                     (Some(nr), Some(outcomes)) => Line::Call(image.clone(), nr, outcomes),
                     _ => Line::Unreadable,
                 }
             }
-            _ => Line::Nothing,
+            _ => Line::Unreadable,
         }
     }
+}
+
+/// Whether a line begins as an event does, by a time and a parenthesis.
+fn is_timed(line: &str) -> bool {
+    line.split_once('(').is_some_and(|(time, _)| is_time(time.trim()))
+}
+
+fn is_time(text: &str) -> bool {
+    text == "?" || is_number(text)
+}
+
+fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.')
 }
 
 /// The thread (or nothing) and the rest of an event's line.
@@ -131,11 +152,8 @@ fn event(line: &str) -> Option<(&str, &str)> {
     let (before, rest) = line.split_once("): ")?;
     let (time, duration) = before.split_once('(')?;
     let (time, duration) = (time.trim(), duration.trim());
-    let is_number = |text: &str| {
-        !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.')
-    };
     let duration = duration.strip_suffix("ms").map_or(duration, str::trim_end);
-    if !(time == "?" || is_number(time)) || !(duration.is_empty() || is_number(duration)) {
+    if !is_time(time) || !(duration.is_empty() || is_number(duration)) {
         return None;
     }
     // `name/id`; a name may have blanks and slashes.

@@ -14,7 +14,7 @@ use strait_abi::Syscall;
 use strait_kernel::ebpf::{self, Counts, FileId, Statistics};
 use strait_policy::Recording;
 use strait_policy::recording::{
-    Engine, Exit, Image, Observation, Outcomes, Phase, RecordingBuilder, Site, Times, Values,
+    Engine, Exit, Image, Observation, Outcomes, Phase, RecordingBuilder, Site, Times, Values, text,
 };
 
 use super::counted::Counted;
@@ -95,23 +95,6 @@ pub(super) fn recording(
     recording.build()
 }
 
-/// Bytes as text: what is not printable UTF-8, and the backslash, as `\xNN`.
-pub(super) fn text(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len());
-    for chunk in bytes.utf8_chunks() {
-        for char in chunk.valid().chars() {
-            if char == '\\' || char.is_control() {
-                let mut buffer = [0; 4];
-                char.encode_utf8(&mut buffer).bytes().for_each(|byte| hex(&mut text, byte));
-            } else {
-                text.push(char);
-            }
-        }
-        chunk.invalid().iter().for_each(|&byte| hex(&mut text, byte));
-    }
-    text
-}
-
 /// An error and its sources, in one line.
 pub(super) fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
@@ -121,11 +104,6 @@ pub(super) fn chain(error: &dyn Error) -> String {
         cause = error.source();
     }
     text
-}
-
-fn hex(text: &mut String, byte: u8) {
-    // Writing to a string does not fail.
-    let _ = write!(text, "\\x{byte:02x}");
 }
 
 /// What was seen of a call. The restart codes are no results: the program never gets to see them.
@@ -291,15 +269,4 @@ fn blind_spots_of(statistics: &Statistics, mut blind_spots: Vec<String>) -> Vec<
         ));
     }
     blind_spots
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn any_bytes_are_text_that_says_which() {
-        assert_eq!(text(b"/usr/bin/caf\xc3\xa9"), "/usr/bin/café");
-        assert_eq!(text(b"a\nb\xffc\\d\xc3"), r"a\x0ab\xffc\x5cd\xc3");
-    }
 }
