@@ -131,7 +131,7 @@ const EXEC: Group = group("the program is started by it", "execve");
 /// By name. The runtimes' sets have what strace saw of Debian 12's runc and crun from loading the
 /// filter on, as root and not, with and without `no_new_privs`; and what the base profiles of the
 /// Security Profiles Operator (`examples/baseprofile-*.yaml`) have for newer ones.
-const SETS: [Set; 8] = [
+const SETS: [Set; 10] = [
     Set {
         name: "set:glibc-startup",
         purpose: "what a program linked with glibc calls before main and after it",
@@ -174,6 +174,22 @@ const SETS: [Set; 8] = [
             group("pipes and events within a process", "pipe pipe2 eventfd eventfd2"),
             group("copying within the kernel", "sendfile sendfile64 splice tee copy_file_range"),
         ],
+    },
+    Set {
+        name: "set:listener-crun",
+        purpose: "what crun calls besides to hand over the listener of a filter that notifies",
+        groups: &[group(
+            "crun 1.8.1 to 1.28 wait for the process by which they hand it over",
+            "munmap wait4",
+        )],
+    },
+    Set {
+        name: "set:listener-runc",
+        purpose: "what runc calls besides to hand over the listener of a filter that notifies",
+        groups: &[group(
+            "runc 1.1.5 and 1.3 tell their parent of it, and wait for its answer",
+            "close read recvfrom write",
+        )],
     },
     Set {
         name: "set:musl-startup",

@@ -26,8 +26,8 @@ use std::collections::BTreeSet;
 use strait_abi::Arch;
 
 pub use engine::{Engine, ForEngine, UnknownEngine, for_runtimes, with_needs};
-pub use export::export;
 pub(super) use export::{JsonArg as Clause, clauses_of};
+pub use export::{export, export_asking};
 pub(super) use profile::OciRule;
 
 use super::{Codec, FormatError, Imported, Note, Runtime, Target, as_text};

@@ -38,6 +38,14 @@ impl Runtime {
             Runtime::Crun => "set:runtime-crun",
         }
     }
+
+    /// The named set of what it calls besides to hand over the listener of a filter that notifies.
+    pub const fn hands_over_by(self) -> &'static str {
+        match self {
+            Runtime::Runc => "set:listener-runc",
+            Runtime::Crun => "set:listener-crun",
+        }
+    }
 }
 
 impl fmt::Display for Runtime {

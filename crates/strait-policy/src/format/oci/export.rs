@@ -23,10 +23,52 @@ use crate::text::{self, ParseError};
 /// If the policy has no meaning.
 pub fn export(policy: &Policy, target: &Target) -> Result<Exported, FormatError> {
     let rules = policy.lower()?;
+    write(policy, &rules, target, |call| clauses_of(call, policy, &rules))
+}
+
+/// The policy as a profile by which a supervisor is asked. `asked` is what the filter would decide then in
+/// the place of the policy's own rules; what no profile can say of that the kernel answers as the policy
+/// does.
+///
+/// The losses are those against `asked`.
+///
+/// # Errors
+/// If the policy has no meaning.
+pub fn export_asking(
+    policy: &Policy,
+    asked: &Rules,
+    target: &Target,
+) -> Result<Exported, FormatError> {
+    let rules = policy.lower()?;
+    // By it the runtimes hand over whom to ask: runc refuses such a profile, and crun would wait for
+    // ever. They refuse a default action that asks, too, so it is the policy's.
+    let is_kept = |call: Syscall| call.name() == "write";
+    let notifies = |clauses: &Clauses| clauses.iter().any(|(_, act)| *act == Action::Notify);
+    let asked_of = |call: Syscall| {
+        let clauses = (!is_kept(call)).then(|| clauses_of(call, policy, asked));
+        clauses.flatten().filter(notifies)
+    };
+    let of = |call: Syscall| clauses_of(call, policy, &rules);
+    // Where a number stands for several calls, what is said of one by its arguments may contradict what is
+    // said of another.
+    let without_arguments = |clauses: &Clauses| clauses.iter().all(|(args, _)| args.is_empty());
+    write(policy, asked, target, |call| asked_of(call).or_else(|| of(call))).or_else(|_| {
+        let asked_of = |call| asked_of(call).filter(without_arguments);
+        write(policy, asked, target, |call| asked_of(call).or_else(|| of(call)))
+    })
+}
+
+/// The profile that says this of each call, for a policy that means `rules`.
+fn write(
+    policy: &Policy,
+    rules: &Rules,
+    target: &Target,
+    of: impl Fn(Syscall) -> Option<Clauses>,
+) -> Result<Exported, FormatError> {
     let mut unconditional: BTreeMap<std::cmp::Reverse<Action>, BTreeSet<Syscall>> = BTreeMap::new();
     let mut conditional: BTreeMap<Vec<(Vec<JsonArg>, Action)>, BTreeSet<Syscall>> = BTreeMap::new();
     for call in Syscall::all() {
-        let Some(first) = clauses_of(call, policy, &rules) else { continue };
+        let Some(first) = of(call) else { continue };
         match first.as_slice() {
             [] => {}
             [(args, action)] if args.is_empty() => {
@@ -77,7 +119,7 @@ pub fn export(policy: &Policy, target: &Target) -> Result<Exported, FormatError>
         .map_err(|fault| refused(&fault.in_text(&text)))?;
     let installed =
         runtime::install(&written, target).map_err(|fault| refused(&fault.in_text(&text)))?;
-    Exported::new(text, &rules, &installed, &policy.architectures)
+    Exported::new(text, rules, &installed, &policy.architectures)
 }
 
 /// A profile that no container would start with. Where a number stands for several calls, as i386's
@@ -224,5 +266,62 @@ fn errno_of(action: Action) -> Option<u16> {
     match action {
         Action::Errno(data) | Action::Trace(data) => Some(data),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use strait_abi::KernelVersion;
+
+    use super::*;
+    use crate::rules::{Arm, Chain, Table};
+
+    /// The rules with all that is denied notified.
+    fn asked(rules: &Rules) -> Rules {
+        let to = |action: Action| if action.lets_pass() { action } else { Action::Notify };
+        rules.tables().fold(Rules::new(rules.foreign()), |asked, (arch, table)| {
+            let mut new = Table::new(Action::Notify);
+            for (first, last, chain) in table.spans() {
+                let arms = chain.arms.iter();
+                let arms = arms.map(|arm| Arm { when: arm.when.clone(), action: to(arm.action) });
+                let chain = Chain { arms: arms.collect(), otherwise: to(chain.otherwise) };
+                new.set(first, last, chain);
+            }
+            asked.with_table(arch, new)
+        })
+    }
+
+    #[test]
+    fn what_is_denied_is_asked_about_as_far_as_a_profile_says_it() {
+        let policy = "apiVersion: strait.dev/v1alpha1\nkind: SyscallPolicy\nspec:\n  \
+                      architectures: [x86_64, i386]\n  default: errno(EPERM)\n  rules:\n  \
+                      - {syscalls: [read, close], action: allow}\n  \
+                      - {syscalls: [clone3], action: errno(ENOSYS)}\n  \
+                      - {syscalls: [kexec_load], action: kill-process}\n  \
+                      - {syscalls: [personality], when: persona == 8, action: allow}\n  \
+                      - {syscalls: [socket], when: domain == AF_UNIX, action: allow}\n";
+        let policy = Policy::parse(policy).unwrap();
+        let asked = asked(&policy.lower().unwrap());
+        let kernel = KernelVersion::from_release("6.18.0").unwrap();
+        for runtime in Runtime::ALL.iter().copied() {
+            let target = Target { runtime, ..Target::new(Arch::X86_64, kernel) };
+            let exported = export_asking(&policy, &asked, &target).unwrap();
+            let passes = |action: Action| action.lets_pass();
+            assert!(exported.losses.iter().all(|loss| !passes(loss.first) && !passes(loss.second)));
+            let profile: serde_json::Value = serde_json::from_str(&exported.text).unwrap();
+            assert_eq!(profile["defaultAction"], "SCMP_ACT_ERRNO", "the runtimes refuse others");
+            let actions = |name: &str| -> Vec<&str> {
+                let rules = profile["syscalls"].as_array().unwrap().iter();
+                let of =
+                    rules.filter(|rule| rule["names"].as_array().unwrap().contains(&name.into()));
+                of.map(|rule| rule["action"].as_str().unwrap()).collect()
+            };
+            for name in ["mkdir", "clone3", "kexec_load"] {
+                assert_eq!(actions(name), ["SCMP_ACT_NOTIFY"], "{runtime} {name}");
+            }
+            assert_eq!(actions("read"), ["SCMP_ACT_ALLOW"], "{runtime}");
+            assert!(actions("write").is_empty(), "{runtime}: by it a listener is handed over");
+            assert!(actions("personality").contains(&"SCMP_ACT_NOTIFY"), "{runtime}");
+        }
     }
 }
