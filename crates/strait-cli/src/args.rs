@@ -21,7 +21,9 @@ use strait_runtime::scope::Unit;
 
 pub use container::{Containers, Engines};
 pub use limit::Limit;
-pub use oci::{Folders, Install, Installed, Nri, OciHook, OciRecorder, OciRuntime, PodmanHook};
+pub use oci::{
+    Folders, Install, Installed, Nri, OciHook, OciRecorder, OciRuntime, OciSupervisor, PodmanHook,
+};
 pub use values::{
     Arguments, Deny, Engine, FindingFormat, Library, ProgramFormat, Subject, TightenEngine,
 };
@@ -102,6 +104,9 @@ pub enum Verb {
     /// Record a container until it ends, as its hook asks for it
     #[command(hide = true)]
     OciRecorder(OciRecorder),
+    /// Answer what a container's filters ask, as its wrapper or hook asks for it
+    #[command(hide = true)]
+    OciSupervisor(OciSupervisor),
     /// Make Strait known to a container engine
     Install(Install),
     /// Print the completions for a shell

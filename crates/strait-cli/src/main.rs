@@ -59,6 +59,7 @@ fn main() -> ExitCode {
         Verb::OciHook(args) => verbs::oci_hook::run(&args),
         Verb::Nri(args) => verbs::nri::run(&args),
         Verb::OciRecorder(args) => verbs::oci_recorder::run(&args),
+        Verb::OciSupervisor(args) => verbs::oci_supervisor::run(&args),
         Verb::Install(args) => verbs::install::run(&args),
         Verb::Completions(args) => verbs::completions::run(&args),
         Verb::Man(args) => verbs::man::run(&args),

@@ -130,3 +130,18 @@ fn every_allow_of_a_supervisor_has_its_reason() {
         findings.iter().map(|finding| finding["code"].as_str().unwrap()).collect();
     assert_eq!(codes, ["S001", "S015"].into());
 }
+
+/// That of a container's supervisor reads what is in /proc, and is left nothing else.
+#[test]
+fn what_is_open_to_a_containers_supervisor_is_less() {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/supervisor/container.yaml");
+    let output = strait(&["attack", "--json", "--policy", own.to_str().unwrap()]);
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let attacks = report["attacks"].as_array().unwrap();
+    let open: BTreeSet<&str> = attacks
+        .iter()
+        .filter(|attack| attack["outcome"] == "open")
+        .map(|attack| attack["class"].as_str().unwrap())
+        .collect();
+    assert!(open.is_subset(&["proc-environ", "proc-root"].into()), "{open:?}");
+}

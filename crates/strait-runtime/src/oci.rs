@@ -12,13 +12,15 @@ pub mod hook;
 pub mod image;
 pub mod invocation;
 pub mod recordings;
+pub mod socket;
 pub mod spec;
+pub mod supervising;
 pub mod trusted;
 pub mod waiting;
 
 /// Names the policy that a container is confined by: a file of the policy folder, without its ending.
 pub const POLICY: &str = "io.strait.policy";
-/// How the policy that [`POLICY`] names is enforced: `enforce` or `log`.
+/// How the policy that [`POLICY`] names is enforced: `enforce`, `notify` or `log`.
 pub const MODE: &str = "io.strait.mode";
 /// Names the file in the folder for recordings that a container is recorded into.
 pub const RECORD: &str = "io.strait.record";

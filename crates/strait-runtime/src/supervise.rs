@@ -21,7 +21,7 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -62,6 +62,30 @@ pub fn notifying(rules: &Rules, answering: Answering) -> Rules {
             refuse_listeners(rules)
         }
     }
+}
+
+/// The rules that an OCI runtime is to load so that a supervisor is asked where denials are enforced. A profile
+/// may have no words for the arguments that ask for a listener, so whoever loads a filter is asked about.
+pub fn notifying_by_profile(rules: &Rules) -> Rules {
+    let rules = map_actions(rules, |action| match action {
+        Action::Errno(_) => Action::Notify,
+        _ => action,
+    });
+    let Some(seccomp) = Syscall::from_name("seccomp") else { return rules };
+    Arch::ALL.iter().fold(rules, |rules, &abi| {
+        let arch = abi.audit_arch();
+        let (Some(nr), Some(table)) = (seccomp.number(abi), rules.table(arch)) else {
+            return rules;
+        };
+        let chain = table.chain(nr);
+        let actions = chain.arms.iter().map(|arm| arm.action).chain([chain.otherwise]);
+        if !actions.into_iter().any(Action::lets_pass) {
+            return rules;
+        }
+        let mut table = table.clone();
+        table.set(nr, nr, Action::Notify);
+        rules.with_table(arch, table)
+    })
 }
 
 /// A call that the policy does not let pass.
@@ -122,6 +146,12 @@ pub struct Supervisor {
     steps: Arc<Steps>,
     workload: Pid,
     answering: Answering,
+    counts: Arc<Mutex<Counts>>,
+}
+
+/// How often calls were denied.
+#[derive(Debug, Default)]
+struct Counts {
     kinds: BTreeMap<Kind, u64>,
     /// Denied calls of kinds for which there was no room any more.
     others: u64,
@@ -177,8 +207,21 @@ impl Supervisor {
             steps: Arc::new(steps),
             workload,
             answering,
-            kinds: BTreeMap::new(),
-            others: 0,
+            counts: Arc::default(),
+        }
+    }
+
+    /// A supervisor for a process that was put into the same workload, and given such a filter with a listener
+    /// of its own. What is denied is counted together.
+    #[must_use]
+    pub fn beside(&self, listener: Listener) -> Supervisor {
+        Supervisor {
+            listener: Arc::new(listener),
+            policy: self.policy.clone(),
+            steps: Arc::clone(&self.steps),
+            workload: self.workload,
+            answering: self.answering,
+            counts: Arc::clone(&self.counts),
         }
     }
 
@@ -232,7 +275,8 @@ impl Supervisor {
     /// How often each kind of call was denied, most often first; and how many were denied of kinds
     /// for which there was no room.
     pub fn counted(&self) -> (Vec<Counted>, u64) {
-        let mut counted: Vec<Counted> = self
+        let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counted: Vec<Counted> = counts
             .kinds
             .iter()
             .map(|(kind, &count)| Counted {
@@ -246,7 +290,7 @@ impl Supervisor {
             })
             .collect();
         counted.sort_by_key(|counted| std::cmp::Reverse(counted.count));
-        (counted, self.others)
+        (counted, counts.others)
     }
 
     /// Answers a call that is decided by its registers.
@@ -341,16 +385,17 @@ impl Supervisor {
             reach: reach.map(|reach| reach.what.clone()),
             action,
         };
-        if let Some(times) = self.kinds.get_mut(&kind) {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(times) = counts.kinds.get_mut(&kind) {
             *times = times.saturating_add(1);
             return *times;
         }
-        if self.kinds.len() < MAX_KINDS {
-            self.kinds.insert(kind, 1);
+        if counts.kinds.len() < MAX_KINDS {
+            counts.kinds.insert(kind, 1);
             return 1;
         }
-        self.others = self.others.saturating_add(1);
-        self.others
+        counts.others = counts.others.saturating_add(1);
+        counts.others
     }
 
     fn because(&self, data: &SeccompData) -> Option<Because> {
@@ -359,6 +404,13 @@ impl Supervisor {
         let query = Query { syscall, arch, args: data.args.map(Some) };
         let explained = self.policy.explain(&query).ok()?;
         explained.outcomes.first().map(|outcome| outcome.because)
+    }
+}
+
+impl AsFd for Supervisor {
+    /// Readable when a call waits; hung up when no task has the filter any more.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.listener.as_fd()
     }
 }
 

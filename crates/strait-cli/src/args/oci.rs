@@ -9,7 +9,7 @@ use strait_policy::format::Runtime;
 use strait_runtime::nri::Index;
 use strait_runtime::oci::bind::POLICIES;
 use strait_runtime::oci::recordings::RECORDINGS;
-use strait_runtime::oci::waiting::SocketName;
+use strait_runtime::oci::socket::SocketName;
 
 use super::values::{pid, runtime};
 
@@ -100,6 +100,23 @@ pub struct OciRecorder {
     /// Wait as long as this process lives, which is about to make the container
     #[arg(long, value_name = "N", value_parser = pid)]
     pub starter: Option<Pid>,
+}
+
+/// `strait oci-supervisor`.
+#[derive(Debug, Args)]
+pub struct OciSupervisor {
+    /// The folder for recordings, where denials are told
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub recordings: PathBuf,
+    /// The name of the socket that is standard input
+    #[arg(long, value_name = "NAME")]
+    pub socket: SocketName,
+    /// Wait for the container as long as this process lives, which is about to make it
+    #[arg(long, value_name = "N", value_parser = pid)]
+    pub starter: Pid,
+    /// Answer, and leave the socket to the process that has started this one
+    #[arg(long)]
+    pub answer: bool,
 }
 
 /// `strait install`.

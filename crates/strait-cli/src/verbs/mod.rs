@@ -19,6 +19,7 @@ pub mod nri;
 pub mod oci_hook;
 pub mod oci_recorder;
 pub mod oci_runtime;
+pub mod oci_supervisor;
 pub mod prove;
 pub mod record;
 pub mod replay;

@@ -5,18 +5,18 @@ use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::anyhow;
+use anyhow::{Context, anyhow};
 use serde_json::json;
 use strait_policy::format::Runtime;
 use strait_runtime::oci::RECORD;
-use strait_runtime::oci::bind::Policies;
+use strait_runtime::oci::bind::{Policies, asking};
 use strait_runtime::oci::hook::{self, Created};
 use strait_runtime::oci::image::{self, Image};
 use strait_runtime::oci::spec::{Spec, Stage};
 use strait_runtime::oci::waiting;
 
-use super::oci_recorder;
 use super::oci_runtime::absolute;
+use super::{oci_recorder, oci_supervisor};
 use crate::args::OciHook;
 use crate::failure::Failure;
 use crate::libseccomp;
@@ -58,13 +58,22 @@ fn changed(args: &OciHook, mut spec: Spec) -> Result<Spec, Failure> {
     let destination = hook::destination(&spec, &args.folders.recordings);
     let is_recorded = destination.map_err(Failure::bad_input)?.is_some();
     // First, as it takes a while.
-    let engine = rustix::process::getppid().filter(|_| is_recorded);
+    let engine = rustix::process::getppid();
     let recorder = engine
+        .filter(|_| is_recorded)
         .and_then(|engine| oci_recorder::start_ahead(&mut spec, &args.folders.recordings, engine));
     if choice.policy.is_some() {
         let library = libseccomp::newest_known().ok();
-        let profile = policies.profile(&choice, &spec, &runtimes(args.runtime), library);
-        if let Some(profile) = profile.map_err(Failure::bad_input)? {
+        let runtimes = runtimes(args.runtime);
+        let profile = policies.profile(&choice, &spec, &runtimes, library);
+        if let Some(mut profile) = profile.map_err(Failure::bad_input)? {
+            let supervised = policies.supervised(&choice, &spec, &runtimes);
+            if let Some(policy) = supervised.map_err(Failure::bad_input)? {
+                let engine = engine.context("whoever runs this hook is in another pid namespace");
+                let engine = engine.map_err(Failure::refused)?;
+                let supervisor = oci_supervisor::start(&args.folders.recordings, engine, &policy)?;
+                profile = asking(profile, &supervisor);
+            }
             spec.confine(profile).map_err(Failure::bad_input)?;
         }
     }

@@ -10,8 +10,9 @@ use anyhow::anyhow;
 use rustix::process::Pid;
 use strait_runtime::oci::hook::{self, RECORDING, RuntimeFile};
 use strait_runtime::oci::recordings::Destination;
+use strait_runtime::oci::socket::SocketName;
 use strait_runtime::oci::spec::{Spec, Stage};
-use strait_runtime::oci::waiting::{self, Container, Hook, SocketName, Waiting};
+use strait_runtime::oci::waiting::{self, Container, Hook, Waiting};
 use strait_runtime::record::{Choice, Ready, Recorder, Request, Target};
 
 use crate::args::OciRecorder;
@@ -59,7 +60,7 @@ fn record(
     let open = spec.is_some_and(|spec| spec.profile() == Some(&hook::open_profile()));
     let begun = (|| {
         let destination = Destination::new(&args.recordings, &container.file)?;
-        let init = Pid::from_raw(container.pid).filter(|_| container.pid > 0);
+        let init = (container.pid > 0).then(|| Pid::from_raw(container.pid)).flatten();
         let init = init.ok_or_else(|| anyhow!("{} is no process id", container.pid))?;
         let request = Request {
             target: Target::Container { init, command, open },

@@ -13,13 +13,13 @@ use rustix::fs::Access;
 use serde_json::json;
 use strait_policy::format::Runtime;
 use strait_runtime::oci::RECORD;
-use strait_runtime::oci::bind::Policies;
+use strait_runtime::oci::bind::{Policies, asking};
 use strait_runtime::oci::hook;
 use strait_runtime::oci::image::Image;
 use strait_runtime::oci::invocation::{Create, Invocation};
 use strait_runtime::oci::spec::{Spec, Stage};
 
-use super::oci_recorder;
+use super::{oci_recorder, oci_supervisor};
 use crate::args::{Folders, OciRuntime};
 use crate::failure::Failure;
 use crate::libseccomp;
@@ -82,7 +82,14 @@ fn prepare(create: &Create, args: &OciRuntime) -> Result<(), Failure> {
         let runtimes = [kind(&args.runtime)?];
         let library = libseccomp::newest_known().ok();
         let profile = policies.profile(&choice, &spec, &runtimes, library);
-        if let Some(profile) = profile.map_err(Failure::bad_input)? {
+        if let Some(mut profile) = profile.map_err(Failure::bad_input)? {
+            let supervised = policies.supervised(&choice, &spec, &runtimes);
+            if let Some(policy) = supervised.map_err(Failure::bad_input)? {
+                // It lives as long as the runtime at least, which is about to be this process.
+                let starter = rustix::process::getpid();
+                let supervisor = oci_supervisor::start(recordings, starter, &policy)?;
+                profile = asking(profile, &supervisor);
+            }
             spec.confine(profile).map_err(Failure::bad_input)?;
         }
     }

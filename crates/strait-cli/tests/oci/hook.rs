@@ -128,7 +128,7 @@ fn podman_binds_by_the_hook_and_stops_what_cannot_be_bound() {
 }
 
 /// Installs the hook with these options, and has Podman know it.
-fn with_hook(setup: &Setup, kind: Kind, options: &[&str], test: &str) -> Option<Engine> {
+pub fn with_hook(setup: &Setup, kind: Kind, options: &[&str], test: &str) -> Option<Engine> {
     let path = |name: &str| setup.path(name).display().to_string();
     let (hooks, policies, recordings) = (path("hooks"), path("policies"), path("recordings"));
     let install = ["install", "podman-hook", "--hooks-dir", &hooks, "--policies", &policies];

@@ -7,6 +7,7 @@ mod ahead;
 mod binding;
 mod cri;
 mod hook;
+mod notify;
 mod nri;
 mod plugin;
 mod pods;

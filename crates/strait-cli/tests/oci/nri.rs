@@ -85,6 +85,18 @@ fn what_the_runtime_passes_over_stops_the_container() {
     assert_ne!(cri.exec(&bound, &MKDIR), Ok(0));
     assert_eq!(cri.exec(&bound, &["/bin/true"]), Ok(0));
 
+    // So it is with a supervisor.
+    let asks = [("io.strait.policy", "no-mkdir"), ("io.strait.mode", "notify")];
+    let pod = cri.pod("told", &asks, "").unwrap();
+    let error = cri.run(&pod, "app", true, &SLEEP).unwrap_err();
+    assert!(error.contains("has been told of no supervisor"), "{error}");
+    let pod = cri.pod("supervised", &asks, "strait").unwrap();
+    let supervised = cri.run(&pod, "app", true, &SLEEP).unwrap();
+    assert_ne!(cri.exec(&supervised, &MKDIR), Ok(0));
+    assert_eq!(cri.exec(&supervised, &["/bin/true"]), Ok(0));
+    let file = setup.path(&format!("recordings/{supervised}.denials.json"));
+    wait("it is told", || fs::read_to_string(&file).is_ok_and(|told| told.contains("mkdir(")));
+
     // What cannot be applied is told when the container is made.
     for (annotation, value, said) in [
         ("io.strait.policy", "none", "there is no policy `none`"),

@@ -18,7 +18,7 @@ use super::message::{
     LinuxSeccompArg, LinuxSyscall, OptionalUInt32, PodSandbox,
 };
 use crate::inspect::capability_names;
-use crate::oci::bind::{BindError, Bound, Choice, Policies};
+use crate::oci::bind::{BindError, Bound, Choice, Mode, Policies};
 use crate::oci::hook::{self, HookError};
 use crate::oci::image::Image;
 use crate::oci::recordings::file_of;
@@ -101,7 +101,13 @@ impl Admission {
         if choice.policy.is_none() && !records {
             return Ok(None);
         }
-        let profile = self.policies.profile(&choice, &spec, &self.runtimes, self.library)?;
+        // Whoever is between the runtime and its supervisor is told of it by the annotations. A runtime that has no
+        // supervisor would not take a profile that needs one, and would not say why: the hook does.
+        let alone = match choice.mode {
+            Mode::Notify => Choice { mode: Mode::Enforce, ..choice },
+            _ => choice,
+        };
+        let profile = self.policies.profile(&alone, &spec, &self.runtimes, self.library)?;
         let profile = match profile {
             Some(profile) => Some(profile),
             // Where it is to have none, the recorder needs one. Where that is not known, it may be to

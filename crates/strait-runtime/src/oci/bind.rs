@@ -8,20 +8,27 @@ use std::str::FromStr;
 use serde_json::Value;
 use strait_abi::{Arch, KernelVersion};
 use strait_bpf::{Action, Decision, Difference, Relation, SeccompData};
-use strait_policy::format::{self, Format, FormatError, Runtime, Target, UnknownCapability, oci};
+use strait_policy::format::{
+    self, Exported, Format, FormatError, Runtime, Target, UnknownCapability, oci,
+};
 use strait_policy::policy::{Architectures, Isolation, Unknown};
 use strait_policy::{Policy, action_text, call};
 
 use super::bindings::{Binding, Bindings, BindingsError, Images};
 use super::image::{Contradiction, Image};
+use super::socket::SocketName;
 use super::spec::{Spec, SpecError};
 use super::trusted::{Folder, TrustError};
 use super::{MODE, POLICY};
 use crate::rendering::Original;
+use crate::supervise::notifying_by_profile;
 use crate::verdict::Intent;
 
 /// Where the administrator's policies are, unless told otherwise.
 pub const POLICIES: &str = "/etc/strait/policies";
+/// Where a profile names whom the runtime hands the listener of its filter to (`linux.seccomp` of the runtime
+/// specification).
+const LISTENER: &str = "listenerPath";
 /// The file with the bindings of images, in that folder.
 pub const BINDINGS: &str = "bindings";
 /// No policy is larger, in bytes.
@@ -33,13 +40,15 @@ pub enum Mode {
     /// They get what the policy says.
     #[default]
     Enforce,
+    /// They get what the policy says by a supervisor, which tells of them.
+    Notify,
     /// They pass, and the kernel logs them.
     Log,
 }
 
 /// A text that names no mode.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no mode of containers: write enforce or log")]
+#[error("`{0}` is no mode of containers: write enforce, notify or log")]
 pub struct UnknownMode(String);
 
 impl FromStr for Mode {
@@ -48,6 +57,7 @@ impl FromStr for Mode {
     fn from_str(text: &str) -> Result<Mode, UnknownMode> {
         match text {
             "enforce" => Ok(Mode::Enforce),
+            "notify" => Ok(Mode::Notify),
             "log" => Ok(Mode::Log),
             _ => Err(UnknownMode(text.to_owned())),
         }
@@ -338,7 +348,10 @@ impl Policies {
             return Err(BindError::NotOverridable { path: self.file() });
         }
         let within = policy.filter(|bound| !logs && !overridable && *bound != name);
-        Ok(Choice { policy: Some(name), mode: asked.mode, within, record })
+        // Whoever annotates does not get out of being told of.
+        let is_told_of = mode == Mode::Notify && !overridable && asked.mode == Mode::Enforce;
+        let mode = if is_told_of { Mode::Notify } else { asked.mode };
+        Ok(Choice { policy: Some(name), mode, within, record })
     }
 
     /// The file of bindings.
@@ -380,7 +393,6 @@ impl Policies {
         let mut target = self.target(spec)?;
         let file = self.open(name)?;
         let path = &file.path;
-        let failed = |error| BindError::Policy { path: path.clone(), source: Box::new(error) };
         let within = match &choice.within {
             Some(bound) => Some((bound, self.open(bound)?)),
             None => None,
@@ -398,7 +410,7 @@ impl Policies {
             if let Some(what) = format::demands(&policy).into_iter().next() {
                 return Err(loss(what));
             }
-            let mut exported = Format::Oci.export(&policy, &target).map_err(failed)?;
+            let mut exported = self.written(&policy, mode, &target, path)?;
             let mut differs = exported
                 .losses
                 .iter()
@@ -408,7 +420,7 @@ impl Policies {
                 // Names that an older library skips are allowed no more, which is closed; or denied
                 // no more, which is not.
                 target.library = library;
-                with_library = Format::Oci.export(&policy, &target).map_err(failed)?;
+                with_library = self.written(&policy, mode, &target, path)?;
                 differs = with_library
                     .losses
                     .iter()
@@ -423,6 +435,42 @@ impl Policies {
             profile = Some(serde_json::from_str(&exported.text).map_err(SpecError::from)?);
         }
         Ok(profile)
+    }
+
+    /// The profile of a policy in this mode, and what it says otherwise.
+    fn written(
+        &self,
+        policy: &Policy,
+        mode: Mode,
+        target: &Target,
+        path: &Path,
+    ) -> Result<Exported, BindError> {
+        let failed = |error| BindError::Policy { path: path.to_owned(), source: Box::new(error) };
+        if mode != Mode::Notify {
+            return Format::Oci.export(policy, target).map_err(failed);
+        }
+        let rules = policy.lower().map_err(|error| failed(error.into()))?;
+        oci::export_asking(policy, &notifying_by_profile(&rules), target).map_err(failed)
+    }
+
+    /// What the supervisor of a container is to answer by that is bound by this choice in the mode `notify`;
+    /// nothing where none is needed.
+    ///
+    /// # Errors
+    /// As for [`Policies::profile`].
+    pub fn supervised(
+        &self,
+        choice: &Choice,
+        spec: &Spec,
+        runtimes: &[Runtime],
+    ) -> Result<Option<Policy>, BindError> {
+        let (Some(name), Mode::Notify) = (&choice.policy, choice.mode) else { return Ok(None) };
+        let mut target = self.target(spec)?;
+        if let Some(&runtime) = runtimes.last() {
+            target.runtime = runtime;
+        }
+        let policy = self.open(name)?.import(&target)?;
+        Ok(Some(fitted(policy, choice.mode, runtimes)))
     }
 
     /// What the kernel is to enforce on a container by this choice; nothing where the engine's own profile
@@ -476,6 +524,15 @@ impl Policies {
         let Some(told) = spec.profile() else {
             return Err(not_told("of no profile at all".to_owned()));
         };
+        let mut told = told.clone();
+        if choice.mode == Mode::Notify {
+            let listener = told.as_object_mut().and_then(|told| told.remove(LISTENER));
+            let path = listener.as_ref().and_then(Value::as_str).map(Path::new);
+            if !path.and_then(SocketName::of).is_some_and(|name| name.exists()) {
+                return Err(not_told("of no supervisor, which the mode `notify` takes".to_owned()));
+            }
+        }
+        let told = &told;
         if *told == wanted {
             return Ok(());
         }
@@ -496,7 +553,9 @@ impl Policies {
             not_told(format!("of a profile that cannot be compared with it ({error})"))
         })?;
         let holds = match choice.mode {
-            Mode::Enforce => matches!(compared.allowed, Relation::Equal | Relation::Tighter),
+            Mode::Enforce | Mode::Notify => {
+                matches!(compared.allowed, Relation::Equal | Relation::Tighter)
+            }
             Mode::Log => compared.allowed == Relation::Equal,
         };
         if holds {
@@ -610,6 +669,14 @@ impl PolicyFile {
     }
 }
 
+/// The profile with the supervisor that is asked.
+pub fn asking(mut profile: Value, supervisor: &SocketName) -> Value {
+    if let Some(profile) = profile.as_object_mut() {
+        profile.insert(LISTENER.to_owned(), supervisor.path().to_string_lossy().into());
+    }
+    profile
+}
+
 /// What a call is called.
 fn named(witness: &SeccompData) -> String {
     let unnamed = || format!("call {}", witness.nr);
@@ -619,6 +686,11 @@ fn named(witness: &SeccompData) -> String {
 /// The policy with what these runtimes call themselves, in this mode.
 fn fitted(policy: Policy, mode: Mode, runtimes: &[Runtime]) -> Policy {
     let mut policy = oci::with_needs(policy, runtimes);
+    if mode == Mode::Notify {
+        let sets = runtimes.iter().map(|runtime| runtime.hands_over_by().to_owned());
+        let sets: Vec<String> = sets.filter(|set| !policy.include.contains(set)).collect();
+        policy.include.extend(sets);
+    }
     if mode == Mode::Log {
         let log = |action: Action| if action.lets_pass() { action } else { Action::Log };
         policy.default = log(policy.default);
@@ -646,6 +718,37 @@ mod tests {
     use std::fs;
 
     use super::*;
+
+    /// Whoever annotates chooses what is tighter, and is told of as the image's line says.
+    #[test]
+    fn an_annotation_leaves_the_mode_that_tells() {
+        let folder = tempfile::tempdir().unwrap();
+        let policies = Policies::new(folder.path());
+        for (line, mode, chosen) in [
+            ("* base", None, Mode::Enforce),
+            ("* base", Some("notify"), Mode::Notify),
+            ("* base notify", None, Mode::Notify),
+            ("* base notify", Some("enforce"), Mode::Notify),
+            ("* base notify", Some("notify"), Mode::Notify),
+            ("* base notify overridable", None, Mode::Enforce),
+            ("* base notify overridable", Some("log"), Mode::Log),
+        ] {
+            fs::write(folder.path().join(BINDINGS), line).unwrap();
+            let mut spec = Spec::parse(br#"{"linux": {}}"#).unwrap();
+            spec.annotate(POLICY, "other").unwrap();
+            if let Some(mode) = mode {
+                spec.annotate(MODE, mode).unwrap();
+            }
+            let choice = policies.choose(&spec, || Ok(Image::default())).unwrap();
+            assert_eq!(choice.mode, chosen, "{line} {mode:?}");
+        }
+        fs::write(folder.path().join(BINDINGS), "* base notify").unwrap();
+        let mut spec = Spec::parse(br#"{"linux": {}}"#).unwrap();
+        spec.annotate(POLICY, "other").unwrap();
+        spec.annotate(MODE, "log").unwrap();
+        let choice = policies.choose(&spec, || Ok(Image::default()));
+        assert!(matches!(choice, Err(BindError::NotOverridable { .. })), "{choice:?}");
+    }
 
     #[test]
     fn a_policy_that_is_too_large_is_not_cut() {

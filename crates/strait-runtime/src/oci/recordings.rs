@@ -207,6 +207,20 @@ impl Destination {
         self.write_as(&self.name, bytes)
     }
 
+    /// The file, to write behind what is there.
+    ///
+    /// # Errors
+    /// If it cannot be made or opened.
+    pub fn append(&self) -> io::Result<File> {
+        let flags = OFlags::WRONLY
+            | OFlags::APPEND
+            | OFlags::CREATE
+            | OFlags::NOFOLLOW
+            | OFlags::NONBLOCK
+            | OFlags::CLOEXEC;
+        Ok(File::from(openat(&self.folder, &self.name, flags, Mode::from(0o600))?))
+    }
+
     /// Says beside the file, in `FILE.error`, why it is not written.
     ///
     /// # Errors

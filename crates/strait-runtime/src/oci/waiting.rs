@@ -7,16 +7,12 @@
 //! itself, so what goes wrong here costs time and no recording.
 
 use std::ffi::OsStr;
-use std::fmt;
-use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -27,9 +23,8 @@ use strait_kernel::streams;
 
 use super::cgroups::Cgroups;
 use super::hook::{ANSWER, HookError, RECORDING};
+use super::socket::{SocketName, listen};
 
-/// Where the sockets are.
-const FOLDER: &str = "/run/strait";
 /// How long a recorder waits for its container at most. An engine that serves others lives on where a
 /// container could not be made.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -37,51 +32,6 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const HANDING: Duration = Duration::from_secs(10);
 /// What a hook says is no longer, in bytes.
 const LIMIT: u64 = 64 << 10;
-
-/// The name of a recorder's socket: 32 hexadecimal digits.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SocketName(String);
-
-/// A text that names no socket of a recorder.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no name of a recorder's socket: 32 hexadecimal digits")]
-pub struct InvalidSocketName(String);
-
-impl FromStr for SocketName {
-    type Err = InvalidSocketName;
-
-    fn from_str(text: &str) -> Result<SocketName, InvalidSocketName> {
-        let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
-        match text.len() == 32 && text.bytes().all(is_digit) {
-            true => Ok(SocketName(text.to_owned())),
-            false => Err(InvalidSocketName(text.chars().take(80).collect())),
-        }
-    }
-}
-
-impl fmt::Display for SocketName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl SocketName {
-    /// Whether a recorder waits there, as far as the folder tells.
-    pub fn exists(&self) -> bool {
-        self.path().exists()
-    }
-
-    /// One that nobody knows.
-    fn random() -> io::Result<SocketName> {
-        let mut bytes = [0; 16];
-        File::open("/dev/urandom")?.read_exact(&mut bytes)?;
-        Ok(SocketName(bytes.iter().map(|byte| format!("{byte:02x}")).collect()))
-    }
-
-    fn path(&self) -> PathBuf {
-        Path::new(FOLDER).join(&self.0)
-    }
-}
 
 /// A container for its recorder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -110,31 +60,14 @@ pub fn start<A: AsRef<OsStr>>(
 ) -> io::Result<SocketName> {
     let (name, listener) = listen()?;
     let mut recorder = Command::new(program);
-    recorder.args(arguments).arg("--socket").arg(name.0.as_str());
+    recorder.args(arguments).arg("--socket").arg(name.to_string());
     recorder.arg("--starter").arg(starter.as_raw_nonzero().to_string());
     recorder.current_dir("/").stdin(OwnedFd::from(listener));
     recorder.stdout(Stdio::null()).stderr(Stdio::null());
     // The runtime is given descriptors that somebody waits for the end of.
     streams::pass_nothing_else(&mut recorder);
-    recorder.spawn().inspect_err(|_| drop(fs::remove_file(name.path())))?;
+    recorder.spawn().inspect_err(|_| name.remove())?;
     Ok(name)
-}
-
-/// A socket in the folder, which is made if need be.
-fn listen() -> io::Result<(SocketName, UnixListener)> {
-    match DirBuilder::new().mode(0o700).create(FOLDER) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-        _ => {}
-    }
-    let folder = fs::symlink_metadata(FOLDER)?;
-    let own = rustix::process::geteuid().as_raw();
-    if !folder.is_dir() || folder.uid() != own || folder.mode() & 0o077 != 0 {
-        let text = format!("{FOLDER} is not a folder that nobody else can look into");
-        return Err(io::Error::other(text));
-    }
-    let name = SocketName::random()?;
-    let listener = UnixListener::bind(name.path())?;
-    Ok((name, listener))
 }
 
 /// Tells the recorder that waits by this name of its container. When this returns true, the container is
@@ -170,7 +103,7 @@ fn hand_over_within(
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(HookError::Silent),
         _ => {
             // A recorder that was killed has left it.
-            let _ = fs::remove_file(name.path());
+            name.remove();
             Ok(false)
         }
     }
@@ -215,8 +148,7 @@ impl Waiting {
     /// If that has ended already.
     pub fn new(name: SocketName, starter: Pid) -> io::Result<Waiting> {
         let listener = UnixListener::from(io::stdin().as_fd().try_clone_to_owned()?);
-        let starter = pidfd_open(starter, PidfdFlags::empty())
-            .inspect_err(|_| drop(fs::remove_file(name.path())))?;
+        let starter = pidfd_open(starter, PidfdFlags::empty()).inspect_err(|_| name.remove())?;
         Ok(Waiting { name, listener, starter, deadline: Instant::now() + PATIENCE })
     }
 
@@ -255,7 +187,7 @@ impl Waiting {
 impl Drop for Waiting {
     fn drop(&mut self) {
         // The hook may have done that.
-        let _ = fs::remove_file(self.name.path());
+        self.name.remove();
     }
 }
 
