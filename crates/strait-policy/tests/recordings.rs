@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::prelude::*;
 use strait_abi::Arch;
-use strait_policy::Recording;
 use strait_policy::recording::{
     Engine, Exit, Image, Observation, Outcomes, Phase, RecordingError, Saturation, Site, Times,
     Values,
 };
+use strait_policy::{GenerateOptions, Recording, generate};
 
 /// What Strait 0.1 wrote before there were phases, times and arguments.
 const OF_0_1: &str = include_str!("recordings/0.1.json");
@@ -57,6 +57,26 @@ fn what_must_not_be_ignored_is_refused() {
     assert!(matches!(Recording::from_json(&phase), Err(RecordingError::Json(_))));
     let version = OF_0_1.replacen("v1alpha1", "v1", 1);
     assert!(matches!(Recording::from_json(&version), Err(RecordingError::ApiVersion { .. })));
+}
+
+/// Whoever writes a recording says what is missing, and nothing by the way.
+#[test]
+fn what_a_recording_says_of_itself_stays_in_its_line() {
+    let gaps = r#""blindSpots": ["a\u001b[2J\nall is well"], "lost": {"b\nall is well": 1},"#;
+    let mut document: serde_json::Value = serde_json::from_str(OF_0_1).unwrap();
+    let forged: serde_json::Value = serde_json::from_str(&format!("{{{gaps} \"x\": 0}}")).unwrap();
+    for key in ["blindSpots", "lost"] {
+        document["completeness"][key] = forged[key].clone();
+    }
+    let recording = Recording::from_json(&document.to_string()).unwrap();
+    let gaps = recording.completeness().gaps();
+    assert_eq!(gaps, [r"lost in b\nall is well: 1", r"a\u{1b}[2J\nall is well"]);
+    let refused = generate(std::slice::from_ref(&recording), &GenerateOptions::default());
+    assert!(!refused.unwrap_err().to_string().contains('\n'));
+    let options = GenerateOptions { accept_loss: true, ..GenerateOptions::default() };
+    let policy = generate(&[recording], &options).unwrap().to_string();
+    assert!(policy.contains("all is well") && !policy.contains("\nall"), "{policy}");
+    assert!(!policy.contains('\u{1b}'), "{policy}");
 }
 
 fn observation() -> impl Strategy<Value = Observation> {

@@ -61,7 +61,8 @@ impl Completeness {
         self.gaps().is_empty()
     }
 
-    /// Everything that was lost or could not be seen, a sentence each.
+    /// Everything that was lost or could not be seen, a sentence each, in one line whoever wrote the
+    /// recording.
     pub fn gaps(&self) -> Vec<String> {
         let lost = self.lost.iter().filter(|&(_, &count)| count > 0);
         let mut gaps: Vec<String> =
@@ -85,7 +86,7 @@ impl Completeness {
             });
         }
         gaps.extend(self.blind_spots.iter().cloned());
-        gaps
+        gaps.iter().map(|gap| in_one_line(gap)).collect()
     }
 
     /// Adds what another recording of the workload lost or could not see. What follows from calls
@@ -104,4 +105,13 @@ impl Completeness {
         }
         self.blind_spots.extend(other.blind_spots.iter().cloned());
     }
+}
+
+/// A sentence that looks like no other line and does not move a terminal.
+fn in_one_line(sentence: &str) -> String {
+    let shown = |char: char| match char.is_control() {
+        true => char.escape_default().to_string(),
+        false => char.to_string(),
+    };
+    sentence.chars().map(shown).collect()
 }
