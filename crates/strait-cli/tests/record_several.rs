@@ -320,6 +320,65 @@ fn a_signal_ends_all_recordings_and_no_workload() {
     }
 }
 
+/// Of two workloads each is recorded by two recorders and traced by a third. One of each is killed: what it
+/// attached goes with it, and the others and the workloads go on.
+#[test]
+fn recorders_of_the_same_workloads_do_not_disturb_one_another() {
+    if !ebpf("recorders_of_the_same_workloads_do_not_disturb_one_another") {
+        return;
+    }
+    let dir = TempDir::new().unwrap();
+    let words =
+        "call 111 0 0 0 0 0 0 call 111 0 0 0 0 0 0 child call,108,0,0,0,0,0,0 call 162 0 0 0 0 0 0";
+    let mut waiting = [(); 2].map(|()| Waiting::start(&[], words));
+    let [one, other] = [waiting[0].pid(), waiting[1].pid()];
+    let mut stays = recording(&dir, &["-o", "stays", "--pid", &one, "--pid", &other]);
+    let mut killed = recording(&dir, &["-o", "killed", "--pid", &one, "--pid", &other]);
+    let traced = |pid: &str, file: &str| {
+        let child = Command::new(env!("CARGO_BIN_EXE_strait"))
+            .args(["record", "-q", "--engine", "ptrace", "--pid", pid, "-o", file])
+            .current_dir(dir.path())
+            .spawn()
+            .unwrap();
+        until("it is traced", || status(pid, "TracerPid") != "0");
+        child
+    };
+    let mut tracer = traced(&one, "traced.json");
+    let mut killed_tracer = traced(&other, "none.json");
+
+    let programs = programs(killed.id());
+    assert!(!programs.is_empty());
+    for recorder in [&mut killed, &mut killed_tracer] {
+        recorder.kill().unwrap();
+        recorder.wait().unwrap();
+    }
+    assert_eq!(status(&other, "TracerPid"), "0");
+    until("the killed one's programs are gone", || {
+        let loaded: BTreeSet<String> =
+            strait_kernel::ebpf::loaded_programs().iter().map(u32::to_string).collect();
+        programs.is_disjoint(&loaded)
+    });
+    assert!(status(&other, "State").starts_with('S'), "it still waits");
+
+    waiting.iter_mut().for_each(Waiting::finish);
+    assert!(stays.wait().unwrap().success() && tracer.wait().unwrap().success());
+    let files =
+        [format!("stays/pid-{one}.json"), format!("stays/pid-{other}.json"), "traced.json".into()];
+    for file in files {
+        let (counts, document) = made(&dir.path().join(&file));
+        assert_eq!(counts, [2, 1, 1], "{file}");
+        is_lossless(&document);
+    }
+    assert!(!dir.path().join("none.json").exists());
+}
+
+/// What `/proc/PID/status` has under this name.
+fn status(pid: &str, name: &str) -> String {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let value = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    value.unwrap().trim().to_owned()
+}
+
 #[test]
 fn what_cannot_be_recorded_together_is_refused() {
     if !ebpf("what_cannot_be_recorded_together_is_refused") {

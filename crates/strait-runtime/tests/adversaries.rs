@@ -6,6 +6,7 @@ mod caller;
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{self, Stdio};
 use std::thread;
@@ -148,6 +149,52 @@ fn a_set_user_id_program() {
         let said = seen_by(engine, &said(output));
         assert_eq!(recorded(&recording, &said), said, "{engine:?}");
         assert_eq!(recording.images().len(), 2, "{engine:?}: {:?}", recording.images());
+    }
+}
+
+/// Recorded by somebody who may not let it have its privilege, it has none, and the recording says so.
+#[test]
+fn a_set_user_id_program_of_an_unprivileged_user() {
+    let test = "a_set_user_id_program_of_an_unprivileged_user";
+    if !geteuid().is_root() {
+        return skip(test, "it takes root to be somebody else, and to give a program its user");
+    }
+    const NOBODY: u32 = 65534;
+    // Nobody may enter the folder that the programs are in.
+    let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    let copy = |program: &Path, name: &str, mode| {
+        let copy = folder.path().join(name);
+        fs::copy(program, &copy).unwrap();
+        fs::set_permissions(&copy, fs::Permissions::from_mode(mode)).unwrap();
+        copy
+    };
+    let recorder = copy(&example(), "record", 0o755);
+    let caller = copy(&victim::caller(), "caller", 0o755);
+    let as_root = copy(&victim::caller(), "as-root", 0o4755);
+    for engine in [Choice::Notify, Choice::Ptrace] {
+        let file = folder.path().join(name(engine));
+        let mut recorder = process::Command::new(&recorder)
+            .arg(name(engine))
+            .args([&file, &caller])
+            .args(["table", "1", "exec-file"])
+            .arg(&as_root)
+            .args(["table", "4", "user", &NOBODY.to_string()])
+            .stdout(Stdio::piped())
+            .uid(NOBODY)
+            .gid(NOBODY)
+            .spawn()
+            .unwrap();
+        let output = recorder.stdout.take().unwrap();
+        let did = seen_by(engine, &said(std::os::fd::OwnedFd::from(output).into()));
+        assert!(recorder.wait().unwrap().success(), "{engine:?}");
+        let recording = Recording::from_json(&fs::read_to_string(&file).unwrap()).unwrap();
+        assert_eq!(recording.exit(), Some(Exit::Status(0)), "{engine:?}: it ran as nobody");
+        assert_eq!(recorded(&recording, &did), did, "{engine:?}");
+        assert_eq!(recording.images().len(), 2, "{engine:?}: {:?}", recording.images());
+        let spots = &recording.completeness().blind_spots;
+        let is_said = spots.iter().any(|spot| spot.contains("run without its privilege"));
+        assert!(is_said, "{engine:?}: {spots:?}");
     }
 }
 

@@ -438,6 +438,15 @@ fn an_unprivileged_user_gets_notify_and_the_reason() {
         let recording = start(&request).unwrap().wait().unwrap();
         println!("engine {} {}", recording.engine().name, recording.calls().len());
         println!("reason {}", recording.engine().reason);
+        // Whom notify cannot record, as it runs already.
+        let mut running = process::Command::new("/bin/sleep").arg("1000").spawn().unwrap();
+        let target = Target::Process(Pid::from_child(&running));
+        let duration = Some(Duration::from_millis(10));
+        let request = Request { target, engine: Choice::Auto, duration, ready: Ready::default() };
+        let recording = start(&request).unwrap().wait().unwrap();
+        println!("running {}: {}", recording.engine().name, recording.engine().reason);
+        running.kill().unwrap();
+        running.wait().unwrap();
         return;
     }
     if !geteuid().is_root() {
@@ -465,6 +474,9 @@ fn an_unprivileged_user_gets_notify_and_the_reason() {
     assert!(!engine.ends_with(" 0"), "{engine}");
     let reason = line_with(&mut output, "reason ");
     assert!(reason.contains("CAP_BPF"), "{reason}");
+    let running = line_with(&mut output, "running ");
+    assert!(running.starts_with("running ptrace: "), "{running}");
+    assert!(running.contains("CAP_BPF"), "{running}");
     recorder.wait().unwrap();
     // Auto takes eBPF where it is to be had.
     let (running, _output) = begin(&victim::caller(), &["table", "1"], Choice::Auto, None);
