@@ -10,7 +10,7 @@ use std::ptr;
 use std::time::{Duration, Instant};
 
 use super::fixture::Fixture;
-use super::script::{self, Board, Expect, Script, State, Step};
+use super::script::{self, Board, Expect, Script, State, Step, TRIES};
 use super::{Attack, Attempt, AttemptError, Confinement, MayRun, Supervise, scripts};
 use crate::child::Change;
 use crate::landlock::Domain;
@@ -348,7 +348,11 @@ fn outcome(
                 Attempt::Succeeded
             }
             (None, _) if status.is_some() => Attempt::Refused { call, errno: 0 },
-            (None, _) => Attempt::Stuck { call },
+            (None, _) => match script.repeated(at) {
+                // Each try returns, and there is no time for all of them.
+                Some(call) if board.tries() >= TRIES => Attempt::Refused { call, errno: 0 },
+                _ => Attempt::Stuck { call },
+            },
             (Some(libc::SIGILL), Some(Step::Call { expect: Expect::Exec, .. })) => {
                 Attempt::Succeeded
             }

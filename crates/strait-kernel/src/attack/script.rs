@@ -42,6 +42,10 @@ pub(super) enum Step {
     Await,
 }
 
+/// How many tries tell that further ones are in vain too: a supervisor that has one address read and another
+/// connected to is caught within some tens.
+pub(super) const TRIES: u32 = 200;
+
 /// How often a step is gone back to for each time that counts, at most.
 const VAIN: u32 = 300;
 
@@ -170,6 +174,14 @@ impl Script {
         }
         self.step(Step::Call { name, nr: nr.cast_unsigned(), args: all, expect })
     }
+
+    /// The name of the step that has this one repeated; `None` if none does.
+    pub(super) fn repeated(&self, step: usize) -> Option<&'static str> {
+        self.steps.iter().enumerate().find_map(|(index, until)| match until {
+            Step::Until { name, again, .. } if (*again..=index).contains(&step) => Some(*name),
+            _ => None,
+        })
+    }
 }
 
 impl Step {
@@ -221,6 +233,8 @@ pub(super) struct Board {
     attended: AtomicU32,
     /// How often the word that is exchanged has had all its values.
     exchanged: AtomicU32,
+    /// How often a step was gone back to, of the times that count.
+    tries: AtomicU32,
     /// What the script's calls point to.
     memory: UnsafeCell<[u8; MEMORY]>,
 }
@@ -285,6 +299,11 @@ impl Board {
     pub(super) fn at(&self) -> usize {
         let at = if self.state() == State::Refused { &self.refused } else { &self.at };
         usize::try_from(at.load(Ordering::Acquire)).unwrap_or(usize::MAX)
+    }
+
+    /// How often a step of the script was gone back to, of the times that count.
+    pub(super) fn tries(&self) -> u32 {
+        self.tries.load(Ordering::Relaxed)
     }
 
     /// The result of a step.
@@ -442,6 +461,7 @@ impl Board {
                         gone_back += u32::from(exchanged != exchanged_before);
                         in_vain += u32::from(exchanged == exchanged_before);
                         exchanged_before = exchanged;
+                        self.tries.store(gone_back, Ordering::Relaxed);
                         if gone_back > times || in_vain > times.saturating_mul(VAIN) {
                             return self.refuse(index, 0);
                         }

@@ -310,8 +310,7 @@ fn rewrite_address(script: &mut Script, fixture: &Fixture, to: Ipv4Addr, shown: 
     });
 }
 
-/// How often an address is tried: a supervisor that has one read and another connected to is caught
-/// within some tens.
+/// How often an address is tried, if there is time.
 const TIMES: u32 = 3000;
 
 /// Family, port and address of a `struct sockaddr_in`.
