@@ -8,6 +8,7 @@ pub mod engine;
 pub mod fuzz;
 pub mod generate;
 pub mod kernel;
+pub mod older_kernel;
 pub mod policies;
 pub mod rootless;
 pub mod rules;
