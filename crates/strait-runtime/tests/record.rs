@@ -107,6 +107,34 @@ fn engines_agree_on_everything_of_a_program() {
     }
 }
 
+/// What the program does but for the calls is the same if it makes none.
+#[test]
+fn every_call_that_does_no_harm() {
+    if Arch::NATIVE != Some(Arch::X86_64) {
+        return skip("every_call_that_does_no_harm", "the numbers are those of x86_64");
+    }
+    for engine in engines("every_call_that_does_no_harm") {
+        let (without, _) = record("every 0", engine);
+        let (recording, said) = record("every 1", engine);
+        assert!(said.len() > 300, "{}", said.len());
+        let without = recorded(&without, &said);
+        let mut seen = recorded(&recording, &said);
+        for (call, also) in &without {
+            let outcomes = seen.get_mut(call).unwrap();
+            outcomes.count -= also.count;
+            outcomes.succeeded -= also.succeeded;
+            for (errno, count) in &also.errnos {
+                *outcomes.errnos.get_mut(errno).unwrap() -= count;
+            }
+            outcomes.errnos.retain(|_, count| *count > 0);
+        }
+        for (call, outcomes) in &said {
+            assert_eq!(seen.get(call), Some(outcomes), "{engine:?}: {call:?}");
+        }
+        assert!(!recording.completeness().is_lossy(), "{:?}", recording.completeness());
+    }
+}
+
 /// One recorder makes several recordings, of which each is as if it were the only one.
 #[test]
 fn a_recorder_forgets_what_it_has_recorded() {
@@ -354,6 +382,33 @@ fn a_running_process() {
         assert!(seen.outcomes.succeeded <= seen.outcomes.count, "{engine:?}");
         assert_eq!(seen.outcomes.denied, 0, "{engine:?}");
         assert!(seen.outcomes.errnos.is_empty(), "{engine:?}");
+    }
+}
+
+/// All that a process has when the recording begins is recorded: its threads and its descendants.
+#[test]
+fn all_tasks_of_a_running_process() {
+    for engine in engines_with_results("all_tasks_of_a_running_process") {
+        let mut crew = process::Command::new(victim::caller())
+            .args(["crew", "9", "7", "11"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut output = BufReader::new(crew.stdout.take().unwrap());
+        line_with(&mut output, "ready");
+        let target = Target::Process(Pid::from_child(&crew));
+        let request = Request { target, engine, duration: None, ready: Ready::default() };
+        let running = start(&request).unwrap();
+        drop(crew.stdin.take());
+        let recording = running.wait().unwrap();
+        line_with(&mut output, "x86_64 110 176 176 0");
+        // A tracer of this process has waited for it already.
+        let _ = crew.wait();
+        let calls = recording.calls().iter().filter(|call| call.nr == 110);
+        let count: u64 = calls.map(|call| call.outcomes.count).sum();
+        assert_eq!(count, (9 + 7) * 11, "{engine:?}");
+        assert!(!recording.completeness().is_lossy(), "{:?}", recording.completeness());
     }
 }
 

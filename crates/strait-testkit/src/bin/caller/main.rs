@@ -3,9 +3,11 @@
 //! arguments say, one after the other; the calls are such that nothing else here makes them.
 //!
 //! - `table N`: calls that succeed, that fail with one errno, and one with six of them, N times
+//! - `every N`: each call that does no harm, N to 7 N times, with arguments that it refuses
 //! - `odd N`: numbers that no table has: above 1023, of x32, -1
 //! - `compat N`: i386 calls, by `int $0x80` (x86_64 only)
 //! - `threads T N`: T threads that make N calls each
+//! - `crew T C N`: T threads and C children that wait until standard input ends, and make N calls each
 //! - `children C N`: C children one after the other, made by clone3, that make N calls each
 //! - `spawn WORD`: vforks and execs this program, with the one word (words by `,`)
 //! - `exec WORD`: execs this program
@@ -31,6 +33,8 @@
 #![allow(clippy::unwrap_used, reason = "a victim has nobody to report to")]
 
 mod adversity;
+mod crew;
+mod every;
 mod uring;
 
 use std::ffi::c_long;
@@ -54,6 +58,11 @@ fn main() {
         let mut text = || words.next().unwrap();
         match word.as_str() {
             "table" => table(text().parse().unwrap()),
+            "every" => every::every(text().parse().unwrap()),
+            "crew" => {
+                let [threads, children, calls] = [(); 3].map(|()| text().parse().unwrap());
+                crew::crew(threads, children, calls);
+            }
             "odd" => odd(text().parse().unwrap()),
             "compat" => compat(text().parse().unwrap()),
             "threads" => {
