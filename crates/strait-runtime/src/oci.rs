@@ -11,6 +11,7 @@ pub mod cgroups;
 pub mod hook;
 pub mod image;
 pub mod invocation;
+pub mod makers;
 pub mod recordings;
 pub mod socket;
 pub mod spec;

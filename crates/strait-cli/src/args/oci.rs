@@ -114,6 +114,9 @@ pub struct OciSupervisor {
     /// Wait for the container as long as this process lives, which is about to make it
     #[arg(long, value_name = "N", value_parser = pid)]
     pub starter: Pid,
+    /// The container's id, if it is known
+    #[arg(long, value_name = "ID", default_value = "")]
+    pub id: String,
     /// Answer, and leave the socket to the process that has started this one
     #[arg(long)]
     pub answer: bool,

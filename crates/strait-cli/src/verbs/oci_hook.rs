@@ -59,19 +59,23 @@ fn changed(args: &OciHook, mut spec: Spec) -> Result<Spec, Failure> {
     let is_recorded = destination.map_err(Failure::bad_input)?.is_some();
     // First, as it takes a while.
     let engine = rustix::process::getppid();
+    let supervised = policies.supervised(&choice, &spec, &runtimes(args.runtime));
+    let supervised = supervised.map_err(Failure::bad_input)?;
+    let is_waited_for = is_recorded || supervised.is_some();
+    let id = is_waited_for.then(|| image::stored_id(&spec)).flatten();
+    let recordings = &args.folders.recordings;
     let recorder = engine
         .filter(|_| is_recorded)
-        .and_then(|engine| oci_recorder::start_ahead(&mut spec, &args.folders.recordings, engine));
+        .and_then(|engine| oci_recorder::start_ahead(&mut spec, recordings, engine, id.as_deref()));
     if choice.policy.is_some() {
         let library = libseccomp::newest_known().ok();
         let runtimes = runtimes(args.runtime);
         let profile = policies.profile(&choice, &spec, &runtimes, library);
         if let Some(mut profile) = profile.map_err(Failure::bad_input)? {
-            let supervised = policies.supervised(&choice, &spec, &runtimes);
-            if let Some(policy) = supervised.map_err(Failure::bad_input)? {
+            if let Some(policy) = supervised {
                 let engine = engine.context("whoever runs this hook is in another pid namespace");
                 let engine = engine.map_err(Failure::refused)?;
-                let supervisor = oci_supervisor::start(&args.folders.recordings, engine, &policy)?;
+                let supervisor = oci_supervisor::start(recordings, engine, id.as_deref(), &policy)?;
                 profile = asking(profile, &supervisor);
             }
             spec.confine(profile).map_err(Failure::bad_input)?;

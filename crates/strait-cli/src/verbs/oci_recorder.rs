@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use anyhow::anyhow;
 use rustix::process::Pid;
 use strait_runtime::oci::hook::{self, RECORDING, RuntimeFile};
+use strait_runtime::oci::makers::Makers;
 use strait_runtime::oci::recordings::Destination;
 use strait_runtime::oci::socket::SocketName;
 use strait_runtime::oci::spec::{Spec, Stage};
@@ -26,7 +27,8 @@ pub fn run(args: &OciRecorder) -> Result<ExitCode, Failure> {
     let mut recorder = Recorder::new();
     if let (Some(socket), Some(starter)) = (&args.socket, args.starter) {
         // What fails here the hook finds out by itself, when nobody waits for it.
-        let waiting = Waiting::new(socket.clone(), starter).map_err(Failure::refused)?;
+        let waiting = Waiting::new(socket.clone(), starter, Makers::new(&args.id));
+        let waiting = waiting.map_err(Failure::refused)?;
         recorder.prepare_for_container(&Ready::default()).map_err(Failure::refused)?;
         let Some((container, hook)) = waiting.container().map_err(Failure::refused)? else {
             return Ok(ExitCode::SUCCESS);
@@ -104,17 +106,23 @@ fn record(
 const RECORDER: &str = "--recorder";
 
 /// Starts the recorder of a container that is about to be made, unless one waits already. It is for the
-/// hook to say which container that is. Where it cannot be started the hook starts one, and says why it
-/// cannot.
-pub fn start_ahead(spec: &mut Spec, recordings: &Path, starter: Pid) -> Option<SocketName> {
+/// hook to say which container that is; its id, if it is known, tells whether somebody makes it. Where it
+/// cannot be started the hook starts one, and says why it cannot.
+pub fn start_ahead(
+    spec: &mut Spec,
+    recordings: &Path,
+    starter: Pid,
+    id: Option<&str>,
+) -> Option<SocketName> {
     let waits = spec.hook_option(Stage::CreateRuntime, "oci-hook", RECORDER);
     if waits.and_then(|name| name.parse::<SocketName>().ok()).is_some_and(|name| name.exists()) {
         return None;
     }
     let program = super::oci_runtime::program().ok()?;
     let recordings = super::oci_runtime::absolute(recordings);
-    let words: [&OsStr; 3] =
-        ["oci-recorder".as_ref(), "--recordings".as_ref(), recordings.as_ref()];
+    let mut words: Vec<&OsStr> =
+        vec!["oci-recorder".as_ref(), "--recordings".as_ref(), recordings.as_ref()];
+    words.extend(id.into_iter().flat_map(|id| ["--id".as_ref(), OsStr::new(id)]));
     waiting::start(Path::new(&program), &words, starter).ok()
 }
 

@@ -75,9 +75,9 @@ fn prepare(create: &Create, args: &OciRuntime) -> Result<(), Failure> {
         return Ok(());
     }
     // First, as it takes a while. The runtime that is about to be is this process.
-    let recorder = destination
-        .as_ref()
-        .and_then(|_| oci_recorder::start_ahead(&mut spec, recordings, rustix::process::getpid()));
+    let recorder = destination.as_ref().and_then(|_| {
+        oci_recorder::start_ahead(&mut spec, recordings, rustix::process::getpid(), None)
+    });
     if choice.policy.is_some() {
         let runtimes = [kind(&args.runtime)?];
         let library = libseccomp::newest_known().ok();
@@ -87,7 +87,7 @@ fn prepare(create: &Create, args: &OciRuntime) -> Result<(), Failure> {
             if let Some(policy) = supervised.map_err(Failure::bad_input)? {
                 // It lives as long as the runtime at least, which is about to be this process.
                 let starter = rustix::process::getpid();
-                let supervisor = oci_supervisor::start(recordings, starter, &policy)?;
+                let supervisor = oci_supervisor::start(recordings, starter, None, &policy)?;
                 profile = asking(profile, &supervisor);
             }
             spec.confine(profile).map_err(Failure::bad_input)?;

@@ -11,6 +11,7 @@ use std::process::{Command, ExitCode, Stdio};
 
 use rustix::process::{DumpableBehavior, Pid, set_dumpable_behavior};
 use strait_policy::Policy;
+use strait_runtime::oci::makers::Makers;
 use strait_runtime::oci::recordings::Destination;
 use strait_runtime::oci::socket::SocketName;
 use strait_runtime::oci::supervising::{self, Supervising};
@@ -33,6 +34,7 @@ pub fn run(args: &OciSupervisor) -> Result<ExitCode, Failure> {
         .args(["oci-supervisor", "--answer", "--socket", &args.socket.to_string()])
         .args(["--starter", &args.starter.as_raw_pid().to_string(), "--recordings"])
         .arg(&args.recordings)
+        .args(["--id", &args.id])
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .status();
@@ -42,7 +44,7 @@ pub fn run(args: &OciSupervisor) -> Result<ExitCode, Failure> {
 }
 
 fn answer(args: &OciSupervisor) -> Result<ExitCode, Failure> {
-    let told = Supervising::new(args.starter).map_err(Failure::refused)?;
+    let told = Supervising::new(args.starter, Makers::new(&args.id)).map_err(Failure::refused)?;
     let told = told.told().map_err(Failure::refused)?;
     // Where nothing can be told the container is not to start.
     if let Err(error) = Destination::new(&args.recordings, &file("container")) {
@@ -72,10 +74,17 @@ fn file(container: &str) -> String {
     format!("{container}.denials.json")
 }
 
-/// Starts the supervisor of a container that the process `starter` is about to make.
-pub fn start(recordings: &Path, starter: Pid, policy: &Policy) -> Result<SocketName, Failure> {
+/// Starts the supervisor of a container that the process `starter` is about to make. Its id, if it is known,
+/// tells whether somebody makes it.
+pub fn start(
+    recordings: &Path,
+    starter: Pid,
+    id: Option<&str>,
+    policy: &Policy,
+) -> Result<SocketName, Failure> {
     let recordings = absolute(recordings);
-    let words: [&OsStr; 3] =
-        ["oci-supervisor".as_ref(), "--recordings".as_ref(), recordings.as_ref()];
+    let mut words: Vec<&OsStr> =
+        vec!["oci-supervisor".as_ref(), "--recordings".as_ref(), recordings.as_ref()];
+    words.extend(id.into_iter().flat_map(|id| ["--id".as_ref(), OsStr::new(id)]));
     supervising::start(Path::new(&program()?), &words, starter, policy).map_err(Failure::refused)
 }

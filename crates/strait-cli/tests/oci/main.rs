@@ -14,6 +14,7 @@ mod pods;
 mod recorded;
 mod recording;
 mod restarts;
+mod service;
 mod setup;
 mod together;
 mod workloads;

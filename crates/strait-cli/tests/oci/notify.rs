@@ -12,7 +12,7 @@ use crate::recorded::{is_whole, recording, start_recorded, wait};
 use crate::setup::{STRAIT, Setup, strait, text};
 
 /// The supervisors of this set-up that answer.
-fn supervisors(setup: &Setup) -> Vec<u32> {
+pub fn supervisors(setup: &Setup) -> Vec<u32> {
     let recordings = setup.path("recordings").display().to_string();
     let processes = fs::read_dir("/proc").unwrap().flatten();
     let ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());

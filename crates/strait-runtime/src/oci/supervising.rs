@@ -33,6 +33,7 @@ use strait_kernel::streams;
 use strait_policy::{LowerError, Policy};
 
 use super::cgroups::Cgroups;
+use super::makers::Makers;
 use super::socket::{SocketName, listen};
 use crate::steps::Steps;
 use crate::supervise::{Answering, Counted, Denial, Supervisor};
@@ -149,6 +150,7 @@ const LISTENER: &str = "seccompFd";
 pub struct Supervising {
     listener: UnixListener,
     starter: OwnedFd,
+    makers: Makers,
 }
 
 /// The same when it has its policy: whoever started it waits.
@@ -165,11 +167,11 @@ impl Supervising {
     ///
     /// # Errors
     /// If the process `starter`, which is to have the container made, has ended.
-    pub fn new(starter: Pid) -> io::Result<Supervising> {
+    pub fn new(starter: Pid, makers: Makers) -> io::Result<Supervising> {
         let listener = UnixListener::from(io::stdin().as_fd().try_clone_to_owned()?);
         listener.set_nonblocking(true)?;
         let starter = pidfd_open(starter, PidfdFlags::empty())?;
-        Ok(Supervising { listener, starter })
+        Ok(Supervising { listener, starter, makers })
     }
 
     /// Waits for the policy, which comes from whoever has started this process. What is wrong with it is
@@ -231,7 +233,9 @@ impl Told {
         by.write_all(SUPERVISING.as_bytes())?;
         drop(by);
         let mut runtimes = Runtimes { listener: supervising.listener, connections: Vec::new() };
-        let Some(come) = runtimes.first(&supervising.starter)? else { return Ok(None) };
+        let Some(come) = runtimes.first(&supervising.starter, supervising.makers)? else {
+            return Ok(None);
+        };
         if let Some(cgroups) = &come.cgroups {
             cgroups.join();
         }
@@ -302,27 +306,24 @@ struct Come {
 }
 
 impl Runtimes {
-    /// What is handed over first; `None` where nothing comes.
-    fn first(&mut self, starter: &OwnedFd) -> io::Result<Option<Come>> {
+    /// What is handed over first; `None` where nothing comes, and nobody makes the container any more.
+    fn first(&mut self, starter: &OwnedFd, mut makers: Makers) -> io::Result<Option<Come>> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             // A runtime that loads the filter last has connected, and hands over when the container is
             // started, which may be long after whoever has made it has ended.
-            let (watched, left) = match self.connections.is_empty() {
-                true => (
-                    vec![starter.as_fd()],
-                    Some(deadline.saturating_duration_since(Instant::now())),
-                ),
-                false => (Vec::new(), None),
-            };
-            let has_ended = !self.wait(&watched, left)?.is_empty();
+            let waits = self.connections.is_empty();
+            let left = deadline.saturating_duration_since(Instant::now());
+            let rest = makers.rest().map_or(left, |rest| rest.min(left));
+            let watched: &[BorrowedFd<'_>] = if waits { &[starter.as_fd()] } else { &[] };
+            let has_ended = !self.wait(watched, waits.then_some(rest))?.is_empty();
             let come = self.attend()?;
             // One runtime makes one container, which has one first process.
             if let Some(come) = come.into_iter().next() {
                 return Ok(Some(come));
             }
-            let is_late = left.is_some_and(|left| left.is_zero());
-            if (has_ended || is_late) && self.connections.is_empty() {
+            let is_over = has_ended || left.is_zero() || makers.are_gone();
+            if waits && is_over && self.connections.is_empty() {
                 return Ok(None);
             }
         }

@@ -3,7 +3,7 @@
 //!
 //! It is told by a socket in a folder of root's alone, with a random name that stands nowhere but in the
 //! arguments of the hook: whoever may annotate a container neither chooses nor learns it. A recorder whose
-//! container never comes ends with whoever was to make it. Where nobody waits the hook starts a recorder
+//! container never comes ends with whoever was to make it, or when nobody makes it any more. Where nobody waits the hook starts a recorder
 //! itself, so what goes wrong here costs time and no recording.
 
 use std::ffi::OsStr;
@@ -23,10 +23,10 @@ use strait_kernel::streams;
 
 use super::cgroups::Cgroups;
 use super::hook::{ANSWER, HookError, RECORDING};
+use super::makers::Makers;
 use super::socket::{SocketName, listen};
 
-/// How long a recorder waits for its container at most. An engine that serves others lives on where a
-/// container could not be made.
+/// How long a recorder waits for its container at most, where nobody is seen who makes it.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How long the hook may take to say which container it is, once it has begun to.
 const HANDING: Duration = Duration::from_secs(10);
@@ -138,28 +138,31 @@ pub struct Waiting {
     name: SocketName,
     listener: UnixListener,
     starter: OwnedFd,
+    makers: Makers,
     deadline: Instant,
 }
 
 impl Waiting {
-    /// Waits at the socket that is this process's standard input, as long as the process `starter` lives.
+    /// Waits at the socket that is this process's standard input, as long as the process `starter` lives and
+    /// the container's makers have not gone.
     ///
     /// # Errors
     /// If that has ended already.
-    pub fn new(name: SocketName, starter: Pid) -> io::Result<Waiting> {
+    pub fn new(name: SocketName, starter: Pid, makers: Makers) -> io::Result<Waiting> {
         let listener = UnixListener::from(io::stdin().as_fd().try_clone_to_owned()?);
         let starter = pidfd_open(starter, PidfdFlags::empty()).inspect_err(|_| name.remove())?;
-        Ok(Waiting { name, listener, starter, deadline: Instant::now() + PATIENCE })
+        Ok(Waiting { name, listener, starter, makers, deadline: Instant::now() + PATIENCE })
     }
 
     /// The container, and who asks for it; `None` where none comes.
     ///
     /// # Errors
     /// If what is said is no container.
-    pub fn container(self) -> io::Result<Option<(Container, Hook)>> {
+    pub fn container(mut self) -> io::Result<Option<(Container, Hook)>> {
         loop {
             let left = self.deadline.saturating_duration_since(Instant::now());
-            let timeout = Timespec::try_from(left).map_err(io::Error::other)?;
+            let rest = self.makers.rest().map_or(left, |rest| rest.min(left));
+            let timeout = Timespec::try_from(rest).map_err(io::Error::other)?;
             let mut fds = [
                 PollFd::new(&self.listener, PollFlags::IN),
                 PollFd::new(&self.starter, PollFlags::IN),
@@ -167,7 +170,8 @@ impl Waiting {
             match poll(&mut fds, Some(&timeout)) {
                 Err(rustix::io::Errno::INTR) => continue,
                 Err(errno) => return Err(errno.into()),
-                Ok(0) => return Ok(None),
+                Ok(0) if left.is_zero() || self.makers.are_gone() => return Ok(None),
+                Ok(0) => continue,
                 Ok(_) => {}
             }
             if !fds[0].revents().contains(PollFlags::IN) {
