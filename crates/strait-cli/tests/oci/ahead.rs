@@ -209,6 +209,6 @@ fn a_socket_is_named_by_its_digits_alone() {
     for name in ["", "../../tmp/x", "x", &long, "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"] {
         let output = Command::new(STRAIT).args(["oci-hook", "--recorder", name]).output().unwrap();
         assert_eq!(output.status.code(), Some(2), "{name}");
-        assert!(text(&output).contains("is no name of a recorder's socket"), "{}", text(&output));
+        assert!(text(&output).contains("is no name of a socket of Strait's"), "{}", text(&output));
     }
 }
