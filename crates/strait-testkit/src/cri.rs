@@ -1,7 +1,7 @@
 //! containerd with its CRI and NRI for tests: pods as a kubelet has them made, without a kubelet.
 //!
 //! What distributions of today have is too old for NRI, so a newer containerd is fetched from Debian's
-//! archive once and unpacked below `target/`, never into the system; the machine's own can be had too. Pods
+//! archive, and a crun that is new enough for that; the machine's own can be had too. Pods
 //! are on the machine's own network, so that no network plugin is needed. gRPC is spoken by curl.
 
 use std::collections::BTreeMap;
@@ -15,14 +15,12 @@ use std::time::Duration;
 use prost::Message;
 use tempfile::TempDir;
 
+use crate::debian;
 use crate::engine::{can_contain, has_unified, in_path, naming, rootfs, succeed};
 use crate::skip;
 
 /// The name of the image that all containers are of: a static busybox.
 pub const IMAGE: &str = "localhost/strait-test/busybox:latest";
-/// The archive that containerd comes from, and the list of what it has.
-const ARCHIVE: &str = "http://deb.debian.org/debian";
-const PACKAGES: &str = "dists/sid/main/binary-amd64/Packages.xz";
 
 /// A containerd that runs, until it is dropped.
 #[derive(Debug)]
@@ -47,7 +45,8 @@ impl Cri {
     /// for `runc` and `crun`, the path of a program, the latter with the annotations of Strait passed on;
     /// and `annotated` is `strait` where all annotations of pods are passed on.
     pub fn start(test: &str, strait: impl Fn(&str) -> String) -> Option<Cri> {
-        match containerd().and_then(|programs| Cri::try_start(programs, CONFIG, &strait)) {
+        let start = |programs| Cri::try_start(programs, CONFIG, &new_crun()?, &strait);
+        match containerd().and_then(start) {
             Ok(cri) => Some(cri),
             Err(reason) => {
                 skip(test, &format!("containerd with CRI and NRI: {reason}"));
@@ -59,7 +58,7 @@ impl Cri {
     /// The same of the containerd that is installed on the machine, which may know nothing of NRI, with the
     /// handlers `strait` and `strait-crun` alone.
     pub fn start_installed(test: &str, strait: impl Fn(&str) -> String) -> Option<Cri> {
-        match installed().and_then(|programs| Cri::try_start(programs, CONFIG_2, &strait)) {
+        match installed().and_then(|programs| Cri::try_start(programs, CONFIG_2, "", &strait)) {
             Ok(cri) => Some(cri),
             Err(reason) => {
                 skip(test, &format!("the machine's own containerd with CRI: {reason}"));
@@ -71,10 +70,11 @@ impl Cri {
     fn try_start(
         programs: PathBuf,
         config: &str,
+        before_crun: &str,
         strait: &dyn Fn(&str) -> String,
     ) -> Result<Cri, String> {
         can_contain()?;
-        for program in ["runc", "curl", "dpkg-deb", "xz", "sha256sum"] {
+        for program in ["runc", "curl", "sha256sum"] {
             if !in_path(program) {
                 return Err(format!("{program} is not installed"));
             }
@@ -83,7 +83,7 @@ impl Cri {
         let folder = folder.map_err(|error| format!("no folder for it: {error}"))?;
         let path = |name: &str| folder.path().join(name).display().to_string();
         rootfs(&folder.path().join("root"))?;
-        let strait_crun = apart(folder.path(), &strait("crun"))?;
+        let strait_crun = apart(folder.path(), &strait("crun"), before_crun)?;
         let config = config
             .replace("FOLDER", &folder.path().display().to_string())
             .replace("IMAGE", IMAGE)
@@ -354,7 +354,7 @@ impl Cri {
         let layer = folder.join("layer.tar");
         let mut tar = Command::new("tar");
         succeed(tar.arg("-C").arg(self.folder().join("root")).arg("-cf").arg(&layer).arg("."))?;
-        let digest = digest(&layer)?;
+        let digest = debian::digest(&layer)?;
         let config = format!(
             "{{\"architecture\": \"amd64\", \"os\": \"linux\", \"config\": {{\"Cmd\": [\"/bin/sleep\", \
              \"100000\"]}}, \"rootfs\": {{\"type\": \"layers\", \"diff_ids\": [\"sha256:{digest}\"]}}}}"
@@ -466,10 +466,10 @@ state = "FOLDER/state"
 
 /// What runs a runtime where it can: crun cannot where a machine has both trees of cgroups, unless it does not
 /// see the second.
-fn apart(folder: &Path, runtime: &str) -> Result<String, String> {
+fn apart(folder: &Path, runtime: &str, before: &str) -> Result<String, String> {
     let hide = if has_unified() { "umount /sys/fs/cgroup/unified && " } else { "" };
     let text = format!(
-        "#!/bin/sh\nexec unshare --mount sh -c '{hide}exec \"$0\" \"$@\"' {runtime} \"$@\"\n"
+        "#!/bin/sh\nexec unshare --mount sh -c '{hide}{before}exec \"$0\" \"$@\"' {runtime} \"$@\"\n"
     );
     let script = folder.join("run-crun");
     let failed = |error: std::io::Error| error.to_string();
@@ -501,48 +501,22 @@ fn daemon(folder: &Path, programs: &Path) -> Result<Child, String> {
     daemon.spawn().map_err(failed)
 }
 
-/// The folder with the programs of containerd 2, which is fetched if it is not there yet.
+/// The folder with the programs of containerd 2.
 fn containerd() -> Result<PathBuf, String> {
-    let target = std::env::var_os("CARGO_TARGET_DIR")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target"), PathBuf::from);
-    let unpacked = target.join("engines/containerd");
-    let programs = unpacked.join("usr/bin");
-    if programs.join("containerd").exists() {
-        return programs.canonicalize().map_err(|error| error.to_string());
-    }
-    if std::env::consts::ARCH != "x86_64" {
-        return Err("containerd 2 is fetched for x86_64 alone".to_owned());
-    }
-    fs::create_dir_all(target.join("engines")).map_err(|error| error.to_string())?;
-    let folder = TempDir::new_in(target.join("engines")).map_err(|error| error.to_string())?;
-    let fetch = |what: &str, name: &str| {
-        let file = folder.path().join(name);
-        let mut curl = Command::new("curl");
-        curl.args(["--silent", "--show-error", "--fail", "--location", "--max-time", "120"]);
-        succeed(curl.arg("--output").arg(&file).arg(format!("{ARCHIVE}/{what}"))).map(|_| file)
-    };
-    let list = fetch(PACKAGES, "Packages.xz").map_err(|error| format!("not to be had: {error}"))?;
-    let list = succeed(Command::new("xz").args(["--decompress", "--stdout"]).arg(list))?;
-    let entry = list.split("\n\n").find(|entry| entry.starts_with("Package: containerd\n"));
-    let entry = entry.ok_or("the archive has no containerd")?;
-    let field = |name: &str| {
-        let value = entry.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
-        value.ok_or_else(|| format!("the archive does not tell its {name}"))
-    };
-    let package = fetch(field("Filename")?, "containerd.deb")?;
-    if digest(&package)? != field("SHA256")? {
-        return Err("what was fetched is not what the archive lists".to_owned());
-    }
-    let fresh = folder.path().join("unpacked");
-    succeed(Command::new("dpkg-deb").arg("--extract").arg(&package).arg(&fresh))?;
-    // Another test may have been first, and its is as good.
-    let _ = fs::rename(&fresh, &unpacked);
-    programs.canonicalize().map_err(|error| error.to_string())
+    Ok(debian::unpacked("sid", "containerd", &["containerd"])?.join("usr/bin"))
 }
 
-fn digest(file: &Path) -> Result<String, String> {
-    let said = succeed(Command::new("sha256sum").arg(file))?;
-    said.split_whitespace().next().map(str::to_owned).ok_or_else(|| "no digest".to_owned())
+/// What crun is run by that is new enough for containerd 2: what mounts the libraries that it needs over those of the
+/// machine, for it and what it starts alone, and has it found first.
+fn new_crun() -> Result<String, String> {
+    let packages =
+        ["crun", "libc6", "libcap2", "libseccomp2", "libsystemd0", "libyajl2", "libgcc-s1"];
+    let unpacked = debian::unpacked("trixie", "crun", &packages)?;
+    let (unpacked, libraries) = (unpacked.display(), "/usr/lib/x86_64-linux-gnu");
+    Ok(format!(
+        "mount -t overlay -o lowerdir={unpacked}{libraries}:{libraries} overlay {libraries} && \
+         PATH={unpacked}/usr/bin:$PATH && "
+    ))
 }
 
 /// `%20` is a blank, as in the messages of gRPC.

@@ -3,6 +3,7 @@
 pub mod allocation;
 pub mod cases;
 pub mod cri;
+mod debian;
 mod effort;
 pub mod engine;
 pub mod fuzz;

@@ -42,22 +42,19 @@ fn pods_of_crun_are_recorded_and_bound() {
     let setup = Setup::new();
     let test = "pods of crun";
     let strait = |runtime: &str| setup.program(runtime);
+    let (mut releases, mut engines) = (BTreeSet::new(), 0);
     for cri in [Cri::start(test, strait), Cri::start_installed(test, strait)] {
         let Some(cri) = cri else { continue };
         let what = format!("crun on containerd {}", cri.release());
         let asks = [("io.strait.record", "x.json")];
         let pod = match cri.pod("web", &asks, "strait-crun") {
-            // It is too old for the configuration that containerd 2 writes.
-            Err(error) if error.contains("unknown version specified") => {
-                skip(test, &format!("{what}: {error}"));
-                continue;
-            }
             Err(error) if Command::new("crun").arg("--version").output().is_err() => {
                 skip(test, &format!("crun is not installed: {error}"));
                 continue;
             }
             pod => pod.unwrap_or_else(|error| panic!("{what}: {error}")),
         };
+        engines += 1;
         let app = cri.run(&pod, "app", true, &EVEN).unwrap();
         wait("it has done its work", || runs(&cri, &app, "sleep"));
         cri.remove(&pod);
@@ -71,6 +68,10 @@ fn pods_of_crun_are_recorded_and_bound() {
         // The policy that comes of it starts the container on its first try.
         let policy = setup.path("policies/web.yaml").display().to_string();
         generate(&["generate", file.to_str().unwrap(), "-o", &policy]);
+        fs::remove_file(file).unwrap();
+        let ledger = fs::read_to_string(&policy).unwrap();
+        let needed = ledger.split("runtime: \"crun ").nth(1).unwrap_or_else(|| panic!("{ledger}"));
+        releases.insert(needed.split('"').next().unwrap().to_owned());
         fs::write(setup.path("policies/bindings"), format!("{IMAGE} web\n* -\n")).unwrap();
         let pod = cri.pod("bound", &[], "strait-crun").unwrap();
         let app = cri.run(&pod, "app", true, &EVEN).unwrap();
@@ -82,6 +83,7 @@ fn pods_of_crun_are_recorded_and_bound() {
         assert_eq!(cri.exec(&app, &["/bin/true"]), Ok(0), "{what}");
         fs::remove_file(setup.path("policies/bindings")).unwrap();
     }
+    assert_eq!(releases.len(), engines, "each has its own crun: {releases:?}");
 }
 
 /// containerd passes on what it is told to: the same to each container of the pod, and to the pod's own.
