@@ -127,6 +127,31 @@ fn more_kinds_of_call_than_there_is_room_for() {
     }
 }
 
+/// The name of what was executed is in the workload's memory. Who asks for the file would wait for a writer.
+#[test]
+fn a_workload_that_says_it_is_a_pipe() {
+    let test = "a_workload_that_says_it_is_a_pipe";
+    let folder = tempfile::Builder::new().prefix("p").rand_bytes(3).tempdir().unwrap();
+    let pipe = folder.path().join("p");
+    if !process::Command::new("mkfifo").arg(&pipe).status().is_ok_and(|made| made.success()) {
+        return skip(test, "there is no mkfifo");
+    }
+    let pipe = pipe.to_str().unwrap().to_owned();
+    for engine in engines(test) {
+        let words = format!("called {pipe} child call,111,0,0,0,0,0,0 call 108 0 0 0 0 0 0");
+        let (done, is_done) = std::sync::mpsc::channel();
+        thread::spawn(move || {
+            let words: Vec<&str> = words.split(' ').collect();
+            let (running, _output) = begin(&victim::stages(), &words, engine, None);
+            let _ = done.send(running.unwrap().wait().unwrap());
+        });
+        let recording = is_done.recv_timeout(Duration::from_secs(60)).unwrap();
+        let made = |nr| recording.calls().iter().any(|call| call.nr == nr);
+        assert!(made(111) && made(108), "{engine:?}");
+        assert_eq!(recording.images().len(), 1, "{engine:?}: {:?}", recording.images());
+    }
+}
+
 /// A program that runs as somebody else than who started it.
 #[test]
 fn a_set_user_id_program() {

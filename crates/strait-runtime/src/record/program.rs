@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use rustix::process::Pid;
 use strait_kernel::ebpf::Image;
 
+use super::program_file::open_regular;
+
 /// The program of a task that cannot exec meanwhile. The path is empty where it may not be read.
 pub(super) fn of(task: Pid) -> Image {
     let path = fs::read_link(proc_file(task, "exe")).unwrap_or_default().into_os_string();
@@ -29,7 +31,7 @@ pub(super) fn proc_file(task: Pid, name: &str) -> PathBuf {
 }
 
 /// The script for which a task's program was run: the file that exec was given, if it is not a
-/// program itself.
+/// program itself. The name is in the program's own memory, so by now it may be any.
 fn script_of(task: Pid) -> Option<Vec<u8>> {
     let name = exec_name(task)?;
     let path = Path::new(std::ffi::OsStr::from_bytes(&name));
@@ -38,7 +40,7 @@ fn script_of(task: Pid) -> Option<Vec<u8>> {
         Err(_) => proc_file(task, "cwd").join(path),
     };
     let mut start = [0; 2];
-    File::open(file).ok()?.read_exact(&mut start).ok()?;
+    open_regular(&file)?.read_exact(&mut start).ok()?;
     (&start == b"#!").then_some(name)
 }
 

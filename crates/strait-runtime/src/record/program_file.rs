@@ -43,21 +43,23 @@ pub(super) fn look_into(path: &Path, id: Option<&FileId>, image: &mut Image) {
 
 /// The file that was run: as seen from here or from a process that ran it.
 fn open(path: &Path, id: Option<&FileId>) -> Option<File> {
-    let open = |path: &Path| {
-        // Whoever runs there may have put anything in its place: to open a device acts, and to open
-        // a pipe waits.
-        let place = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?;
-        let place = File::from(place);
-        is_regular(&place)
-            .then(|| File::open(format!("/proc/self/fd/{}", place.as_raw_fd())).ok())?
-    };
-    let Some(id) = id else { return open(path) };
+    let Some(id) = id else { return open_regular(path) };
     let is_the_one = |file: &File| {
         file.metadata().is_ok_and(|file| (file.ino(), file.size()) == (id.inode, id.size))
     };
     let there = PathBuf::from(format!("/proc/{}/root", id.process));
     let seen_there = path.strip_prefix("/").map(|path| there.join(path));
-    open(path).filter(is_the_one).or_else(|| open(&seen_there.ok()?).filter(is_the_one))
+    let seen_there = || open_regular(&seen_there.ok()?).filter(is_the_one);
+    open_regular(path).filter(is_the_one).or_else(seen_there)
+}
+
+/// A regular file, to be read. Whoever runs there may have put anything in its place: to open a device
+/// acts, and to open a pipe waits.
+pub(super) fn open_regular(path: &Path) -> Option<File> {
+    let place = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    let place = File::from(place);
+    let is_regular = place.metadata().is_ok_and(|metadata| metadata.is_file());
+    is_regular.then(|| File::open(format!("/proc/self/fd/{}", place.as_raw_fd())).ok())?
 }
 
 fn runtime<'a>(file: &object::File<'a, &'a ReadCache<File>>) -> Option<Runtime> {
@@ -81,11 +83,6 @@ fn arch<'a>(file: &object::File<'a, &'a ReadCache<File>>) -> Option<Arch> {
         (Architecture::LoongArch64, _) => Some(Arch::Loongarch64),
         _ => None,
     }
-}
-
-/// A FIFO or device in the place of the file could keep us waiting.
-fn is_regular(file: &File) -> bool {
-    file.metadata().is_ok_and(|metadata| metadata.is_file())
 }
 
 #[cfg(test)]

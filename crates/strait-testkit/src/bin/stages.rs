@@ -19,6 +19,7 @@
 //!   signal; prints `forked` when all are there
 //! - `thread WORD`: another thread does the one word (words by `+`), and is waited for
 //! - `last-thread WORD`: the same, once this thread has ended
+//! - `called PATH`: overwrites the name by which it was executed, which is longer than this one
 //! - `exec`: execs this program with the words that are left
 //! - `exec-nothing`: execs a file that is not there
 //! - `ready`: prints `ready`
@@ -112,6 +113,7 @@ fn act(words: Vec<String>) {
                 unsafe { libc::syscall(libc::SYS_exit, 0) };
                 unreachable!("exit does not return");
             }
+            "called" => called(&words.next().unwrap()),
             "exec" => {
                 // That of the process itself has no program once its first thread has ended.
                 let error = Command::new("/proc/thread-self/exe").args(words).exec();
@@ -210,6 +212,20 @@ fn child(words: &str) {
     }
     // SAFETY: no status is asked for.
     assert_eq!(unsafe { libc::waitpid(child, ptr::null_mut(), 0) }, child);
+}
+
+/// The name is on the stack, where whoever asks finds it by the auxiliary vector.
+fn called(path: &str) {
+    // SAFETY: the call takes a number only.
+    let at = unsafe { libc::getauxval(libc::AT_EXECFN) };
+    let name = ptr::with_exposed_provenance_mut::<u8>(usize::try_from(at).unwrap());
+    // SAFETY: the kernel has put a text there that ends with a zero, and no reference is held to it.
+    let length = unsafe { libc::strlen(name.cast()) };
+    assert!(path.len() < length, "the name is too short for that");
+    let path = std::ffi::CString::new(path).unwrap();
+    // SAFETY: the stack is writable, and the name with its zero is no longer than the text; they do not
+    // overlap.
+    unsafe { libc::strcpy(name.cast(), path.as_ptr()) };
 }
 
 fn together(words: &str) -> Vec<String> {
