@@ -151,6 +151,9 @@ fn what_the_plugin_has_missed_is_named() {
     let default = cri.run(&other, "default", true, &SLEEP).unwrap();
     let open = cri.run(&other, "open", false, &SLEEP).unwrap();
     let made = cri.create(&other, "made", true, &SLEEP).unwrap();
+    // By the runtime, which is passed the pod's annotations.
+    let passed_on = cri.pod("confined", &asks, "annotated").unwrap();
+    let confined = cri.create(&passed_on, "confined", true, &SLEEP).unwrap();
 
     let plugin = Plugin::start(&setup, &cri);
     let are_named = |said: &str| {
@@ -171,6 +174,9 @@ fn what_the_plugin_has_missed_is_named() {
     are_named(&plugin.said());
     let error = cri.begin(&made).unwrap_err();
     assert!(error.contains("was made while `strait nri` was not there"), "{error}");
+    cri.begin(&confined).unwrap();
+    assert!(is_confined(&cri, &confined));
+    assert_ne!(cri.exec(&confined, &MKDIR), Ok(0));
 
     // An engine that is started again has its plugin again, and it looks again.
     cri.stop();
@@ -179,7 +185,7 @@ fn what_the_plugin_has_missed_is_named() {
     let synchronized = cri.log().matches("connected and synchronized").count();
     cri.restart().unwrap();
     let since = || plugin.said().split_off(before);
-    wait("it has looked", || since().contains("3 are to be confined, and 2 of these"));
+    wait("it has looked", || since().contains("4 are to be confined, and 2 of these"));
     are_named(&since());
     works(&cri);
     let times = || cri.log().matches("connected and synchronized").count();

@@ -17,6 +17,7 @@ use super::message::{
     Container, ContainerAdjustment, Hook, Hooks, LinuxContainerAdjustment, LinuxSeccomp,
     LinuxSeccompArg, LinuxSyscall, OptionalUInt32, PodSandbox,
 };
+use super::standing::is_confined_by_now;
 use crate::inspect::capability_names;
 use crate::oci::bind::{BindError, Bound, Choice, Mode, Policies};
 use crate::oci::hook::{self, HookError};
@@ -154,9 +155,12 @@ impl Admission {
         let asked = asked(pod.ok_or(AdmissionError::NoPod)?, container);
         let spec = spec(container, &asked, 0)?;
         let choice = self.choose(&spec, container)?;
+        let is_recorded = choice.record || asked.contains_key(RECORD);
         let lacks = match choice.policy {
+            // By `strait oci-runtime`.
+            Some(_) if !is_recorded && is_confined_by_now(self, pod, container) => return Ok(()),
             Some(policy) => format!("the policy `{policy}`"),
-            None if choice.record || asked.contains_key(RECORD) => "a recorder".to_owned(),
+            None if is_recorded => "a recorder".to_owned(),
             None => return Ok(()),
         };
         Err(AdmissionError::MadeWithout(lacks))

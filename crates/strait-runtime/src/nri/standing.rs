@@ -84,6 +84,37 @@ pub(super) fn look(
     tell(Event::Looked { running, bound, unconfined });
 }
 
+/// Whether a container that is made and not started is confined as it is to be, whoever has seen to that: a runtime
+/// that loads the filter before it waits for the start, as it does without no_new_privs. What loads it later
+/// cannot be told of yet.
+pub(super) fn is_confined_by_now(
+    admission: &Admission,
+    pod: Option<&PodSandbox>,
+    container: &Container,
+) -> bool {
+    let Some(pid) = first_process(container) else { return false };
+    let Ok(task) = Task::read(pid, pid) else { return false };
+    let bound = admission.bound(pod, container, task.capabilities.bounding);
+    let Ok(Some(bound)) = bound else { return false };
+    let mut inspector = Inspector::new(Depth::Filters);
+    let verified = verify_rendered(&mut inspector, pid, &bound.intent, Some(&bound.original));
+    // It is the first thread that becomes the workload: a runtime's others end with that.
+    verified.is_ok_and(|verification| {
+        let its = verification.judged.iter().find(|judged| judged.threads.contains(&pid));
+        its.is_some_and(|its| permits_no_more(&its.judgement, bound.mode))
+    })
+}
+
+/// Whether nothing passes that is not to.
+fn permits_no_more(judgement: &Judgement, mode: Mode) -> bool {
+    match judgement {
+        Judgement::Verdict(Verdict::Holds { .. } | Verdict::Tighter { .. }) => true,
+        // That calls fail otherwise does not let more pass.
+        Judgement::Verdict(Verdict::Drift { permits_more: false, .. }) => mode != Mode::Log,
+        _ => false,
+    }
+}
+
 fn first_process(container: &Container) -> Option<Pid> {
     i32::try_from(container.pid).ok().filter(|&pid| pid > 0).and_then(Pid::from_raw)
 }
