@@ -62,6 +62,20 @@ fn without_privileges_ptrace_takes_over_and_says_so() {
 }
 
 #[test]
+fn without_privileges_a_command_is_recorded_by_notify_and_it_is_said_why() {
+    let (dir, strait) = open_folder();
+    let name = "without_privileges_a_command_is_recorded_by_notify_and_it_is_said_why";
+    for (options, is_said) in [(&[][..], true), (&["--engine", "notify"], false)] {
+        let args = [&["record", "-o", "r.json"], options, &["--", "true"]].concat();
+        let Some(output) = as_nobody(name, &dir, &strait, &args) else { return };
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{stderr}");
+        assert!(stderr.contains("; notify ("), "{stderr}");
+        assert_eq!(stderr.contains("strait: eBPF is not available: "), is_said, "{stderr}");
+    }
+}
+
+#[test]
 fn without_privileges_ebpf_is_refused_by_name() {
     let (dir, strait) = open_folder();
     let args = ["record", "--engine", "ebpf", "-o", "r.json", "--", "touch", "ran"];

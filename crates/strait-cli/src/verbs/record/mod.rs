@@ -64,7 +64,7 @@ fn recorded(args: &Record) -> Result<ExitCode, Failure> {
     let recording = record::start(&request).and_then(record::Running::wait).map_err(failure)?;
     output::write(file.as_deref(), recording.to_json().as_bytes()).map_err(Failure::refused)?;
     if !args.quiet {
-        say(&recording, "strait: ");
+        say(&recording, args.engine, "strait: ");
     }
     end_as(recording.exit())
 }
@@ -96,8 +96,11 @@ fn running(args: &Record) -> Result<Vec<Workload>, Failure> {
 }
 
 /// Says what a recording has, and what it has not.
-fn say(recording: &Recording, before: &str) {
+fn say(recording: &Recording, asked: Engine, before: &str) {
     let mut lines = vec![said(recording)];
+    if asked == Engine::Auto && recording.engine().name != "ebpf" {
+        lines.push(recording.engine().reason.clone());
+    }
     lines.extend(recording.completeness().gaps());
     lines.extend(late(recording));
     for line in lines {

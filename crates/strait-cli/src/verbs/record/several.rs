@@ -70,7 +70,7 @@ pub fn record(args: &Record, workloads: &[Workload]) -> Result<ExitCode, Failure
         let file = &files[place];
         match output::write(Some(file), recording.to_json().as_bytes()) {
             Ok(()) if args.quiet => {}
-            Ok(()) => say(&recording, &format!("strait: {}: ", file.display())),
+            Ok(()) => say(&recording, args.engine, &format!("strait: {}: ", file.display())),
             Err(error) => {
                 output::say(&format!("strait: {error:#}"));
                 failed = failed.or(Some(error));
