@@ -240,7 +240,7 @@ type=SECCOMP msg=audit(1700000000.105:45): comm=\"a\" exe=\"/usr/bin/a\" sig=0 a
             assert_eq!(before, after, "{damaged}");
             assert!(lossy, "{damaged}");
         }
-        let table = "Summary of events:\n\n sh (10370), 143 events, 31.6%\n\n   syscall            calls  errors  total       min       avg       max       stddev\n                                     (msec)    (msec)    (msec)    (msec)        (%)\n   --------------- --------  ------ -------- --------- --------- ---------     ------\n   wait4                  2      1     0.422     0.012     0.211     0.410     94.15%\n\t\t\t\tENOENT: 1\n";
+        let table = "Summary of events:\n\n sh (10370), 143 events, 31.6%\n\n   syscall            calls  errors  total       min       avg       max       stddev\n                                     (msec)    (msec)    (msec)    (msec)        (%)\n   --------------- --------  ------ -------- --------- --------- ---------     ------\n   wait4                  2      1     0.422     0.012     0.211     0.410     94.15%\n\t\t\t\tENOENT: 1\n\n";
         assert!(!counts(Log::PerfTrace, table).1);
         assert!(
             counts(Log::PerfTrace, &table.replace("4                  2", "4                  x"))

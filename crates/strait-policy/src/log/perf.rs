@@ -33,6 +33,12 @@ pub(super) fn import(text: &str, arch: Arch, kernel: &str) -> Recording {
             Line::Nothing | Line::Unreadable => unreadable += 1,
         }
     }
+    // A line without anything is below each table.
+    if reader.table.is_some()
+        && text.lines().next_back().is_some_and(|line| !line.trim().is_empty())
+    {
+        unreadable += 1;
+    }
     for (image, nr) in reader.unfinished.into_values() {
         let outcomes = Outcomes { count: 1, ..Outcomes::default() };
         recording.call(image.as_str(), arch, nr, &outcomes);
@@ -44,7 +50,9 @@ pub(super) fn import(text: &str, arch: Arch, kernel: &str) -> Recording {
     blind.push("perf trace names threads, not the program files that they run".to_owned());
     blind.push("perf trace takes calls by another ABI for calls of its own".to_owned());
     if !has_events {
-        blind.push("a table of perf trace -s has no kinds of errors".to_owned());
+        let spot =
+            "a table of perf trace -s has no kinds of errors, and no calls that never returned";
+        blind.push(spot.to_owned());
     }
     recording.build()
 }
@@ -229,6 +237,7 @@ mod tests {
    syscall            calls    total       min       avg       max      stddev
    --------------- -------- --------- --------- --------- ---------     ------
    read                   3     0.422     0.012     0.211     0.410     94.15%
+
 ";
         assert_eq!(Log::detect(text), Some(Log::PerfTrace));
         let recording = import(text, Arch::X86_64, "6.18.1");
@@ -236,5 +245,9 @@ mod tests {
         let (image, outcomes) = of(&recording, "read");
         assert_eq!((image.as_str(), outcomes.succeeded), ("a (b)", 3));
         assert!(!recording.completeness().is_lossy());
+        for end in [text.trim_end().len(), text.find("   read").unwrap()] {
+            let cut = format!("{}\n", text[..end].trim_end());
+            assert!(import(&cut, Arch::X86_64, "6.18").completeness().is_lossy(), "{cut}");
+        }
     }
 }
