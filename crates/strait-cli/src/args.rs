@@ -556,6 +556,10 @@ pub struct Verify {
     /// How often to look with --watch
     #[arg(long, value_name = "T", default_value = "1s", value_parser = duration, requires = "watch")]
     pub interval: Duration,
+    /// A supervisor is asked about what the policy answers with an errno: as by `run --mode notify`, or for a
+    /// container in the mode `notify`
+    #[arg(long)]
+    pub supervised: bool,
     /// Judge by the policy alone, not by what a container runtime makes of it
     #[arg(long)]
     pub strict: bool,

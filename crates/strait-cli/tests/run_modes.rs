@@ -209,6 +209,31 @@ fn a_dead_supervisor_opens_nothing_and_the_command_goes_on() {
     assert_eq!(talk.line(), "[38]");
 }
 
+/// What stands in the kernel then is what verify is told that it is to find.
+#[test]
+fn a_supervised_command_is_verified_as_one() {
+    let test = "a_supervised_command_is_verified_as_one";
+    if !rustix::process::geteuid().is_root() {
+        return strait_testkit::skip(test, "only who has CAP_SYS_ADMIN is shown a filter");
+    }
+    let Some(bench) = Bench::new(test) else { return };
+    let script = "import os\nprint(os.getpid(), flush=True)\ninput()";
+    let mut talk = Talk::start(&mut bench.command(&["--mode", "notify"], script));
+    let pid = talk.line();
+    let verify = |more: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_strait"));
+        command.args(["verify", "--pid", &pid, "--policy"]).arg(bench.file("p.yaml")).args(more);
+        command.output().unwrap()
+    };
+    let supervised = verify(&["--supervised"]);
+    assert_eq!(supervised.status.code(), Some(0), "{supervised:?}");
+    assert_eq!(verify(&[]).status.code(), Some(1), "it fails calls otherwise");
+    let other = POLICY.replace("EPERM", "EACCES");
+    fs::write(bench.file("p.yaml"), other.replace("getppid", "getpgrp")).unwrap();
+    assert_eq!(verify(&["--supervised"]).status.code(), Some(1), "another policy is another");
+    talk.say("go on");
+}
+
 #[test]
 fn a_command_that_is_to_die_with_strait_does() {
     let Some(bench) = Bench::new("a_command_that_is_to_die_with_strait") else { return };

@@ -13,6 +13,7 @@ use strait_policy::Policy;
 use strait_policy::format::{Runtime, Target, oci};
 
 use crate::listeners::Listeners;
+use crate::supervise::notifying_by_profile;
 use crate::verdict::{Intent, Span, Verdict};
 
 /// What a policy was, before a runtime rendered it.
@@ -23,6 +24,8 @@ pub struct Original {
     profile: Option<String>,
     target: Target,
     runtimes: Vec<Runtime>,
+    /// Whether a supervisor is asked about what is denied.
+    asks: bool,
 }
 
 /// How a runtime renders a policy, and how that differs from it.
@@ -60,6 +63,8 @@ pub enum Because {
     OtherArch,
     /// The number by which a tracer skips a call is a call for the library.
     TracerSkip,
+    /// A supervisor is asked about it.
+    Supervised,
     /// A profile cannot say it.
     NotExpressible,
 }
@@ -74,6 +79,7 @@ impl Because {
             Because::TracerSkip => {
                 "libseccomp's answer to the number by which a tracer skips a call"
             }
+            Because::Supervised => "a supervisor answers it",
             Because::NotExpressible => "an OCI profile cannot say it",
         }
     }
@@ -86,7 +92,15 @@ impl Original {
     /// A policy, with the text of the OCI profile that it was read from, if it was, and what that was
     /// resolved for.
     pub fn new(policy: Policy, profile: Option<String>, target: Target) -> Original {
-        Original { policy, profile, target, runtimes: vec![Runtime::Runc, Runtime::Crun] }
+        let runtimes = vec![Runtime::Runc, Runtime::Crun];
+        Original { policy, profile, target, runtimes, asks: false }
+    }
+
+    /// The same, where a supervisor is asked about what the policy answers with an errno.
+    #[must_use]
+    pub fn supervised(mut self) -> Original {
+        self.asks = true;
+        self
     }
 
     /// The same, where it is known which runtime has rendered it.
@@ -148,6 +162,11 @@ impl Original {
         (target.runtime, target.library) = (runtime, library);
         let exported;
         let text = match &self.profile {
+            _ if self.asks => {
+                let asked = notifying_by_profile(&self.policy.lower().ok()?);
+                exported = oci::export_asking(&self.policy, &asked, &target).ok()?.text;
+                &exported
+            }
             Some(text) => text,
             None => {
                 exported = oci::export(&self.policy, &target).ok()?.text;
@@ -167,6 +186,8 @@ impl Original {
         let since = call.and_then(Syscall::since);
         if data.nr == u32::MAX {
             Because::TracerSkip
+        } else if self.asks && span.installed == "notify" {
+            Because::Supervised
         } else if !self.policy.architectures.iter().any(|arch| listed(&arch))
             || x32 && !self.policy.architectures.contains(Arch::X32)
         {
@@ -226,6 +247,24 @@ mod tests {
         assert!(wanted.iter().all(|reason| reasons.contains(reason)), "{reasons:?}");
         let skipped = rendering.explained.iter().find(|one| one.because == Because::SkippedName);
         assert_eq!(skipped.unwrap().span.witness.name.as_deref(), Some("cachestat"));
+    }
+
+    #[test]
+    fn what_a_supervisor_is_asked_about_is_kept_where_there_is_to_be_one() {
+        let policy = policy("  - {syscalls: [read, write, execve, seccomp], action: allow}\n");
+        let intent = Intent::new(&policy.lower().unwrap()).unwrap();
+        let original = Original::new(policy.clone(), None, target());
+        let asked = notifying_by_profile(&policy.lower().unwrap());
+        let text = oci::export_asking(&policy, &asked, &target()).unwrap().text;
+        let installed = oci::import(&text, &target()).unwrap().policy.lower().unwrap();
+        let installed = installed.decision().unwrap();
+        let judge =
+            |original: &Original| original.judge(&intent, &installed, Listeners::default).unwrap();
+        assert_eq!(judge(&original), None);
+        let (verdict, rendering) = judge(&original.supervised()).unwrap();
+        assert!(matches!(verdict, Verdict::Holds { .. }), "{verdict:?}");
+        let supervised = rendering.explained.iter().filter(|it| it.because == Because::Supervised);
+        assert!(supervised.count() > 0);
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! `strait verify --policy P (--pid N | --container ID | --cgroup PATH) [--step STEP] [--watch]`.
+//! `strait verify --policy P (--pid N | --container ID | --cgroup PATH) [--step STEP] [--supervised]
+//! [--watch]`.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -13,6 +14,7 @@ use strait_runtime::inspect::{Depth, InspectError, Inspector, Status};
 use strait_runtime::rendering::{Because, Original, Rendering};
 use strait_runtime::scope::Scope;
 use strait_runtime::steps::Steps;
+use strait_runtime::supervise::{Answering, notifying};
 use strait_runtime::verdict::{Call, Differences, Gate, Intent, Span, Verdict};
 use strait_runtime::verify::{Judgement, Outcome, Verification, verify_rendered};
 use strait_runtime::watch::{Event, Watch};
@@ -44,13 +46,21 @@ pub fn run(args: &Verify) -> Result<ExitCode, Failure> {
     let rules = rules.map_err(|error| Failure::bad_input(error.context(name)))?;
     let mut intent = Intent::new(&rules).map_err(Failure::bad_input)?;
     // `run` has a supervisor asked about what a later step denies, where it can.
-    if let Ok(steps) = Steps::of(&document.policy, step)
-        && steps.can_move()
-    {
-        intent = intent.or_moving(steps.loaded()).map_err(Failure::bad_input)?;
+    match Steps::of(&document.policy, step) {
+        Ok(steps) if args.supervised => {
+            let asked = notifying(steps.loaded(), Answering::Enforce);
+            intent = intent.or_moving(&asked).map_err(Failure::bad_input)?;
+        }
+        Ok(steps) if steps.can_move() => {
+            intent = intent.or_moving(steps.loaded()).map_err(Failure::bad_input)?;
+        }
+        _ => {}
     }
     let target = documents::target(&profile)?;
     let mut original = Original::new(document.policy.clone(), document.oci_text(), target);
+    if args.supervised {
+        original = original.supervised();
+    }
     let container = chosen.as_ref().and_then(|chosen| chosen.container.as_ref());
     if let Some(runtime) = container.and_then(|container| container.runtime) {
         original = original.rendered_by(runtime);
@@ -239,6 +249,7 @@ fn explained(rendering: &Rendering) -> String {
         Because::SkippedName,
         Because::OtherArch,
         Because::TracerSkip,
+        Because::Supervised,
         Because::NotExpressible,
     ];
     for reason in reasons {

@@ -68,7 +68,8 @@ fn supervised(kind: Kind) {
             _ => options.extend(privileges.iter().flat_map(|it| ["--security-opt", it])),
         }
         let script = "mkdir /tmp/new; echo $? > /tmp/status; sleep 1000";
-        engine.run("web", Profile::Default, &options, &["/bin/sh", "-c", script]).unwrap();
+        let work = ["/bin/sh", "-c", script];
+        let pid = engine.run("web", Profile::Default, &options, &work).unwrap().to_string();
         let status = || engine.exec("web", &["/bin/cat", "/tmp/status"]);
         wait("it was denied", || status().is_ok_and(|status| status.trim() == "1"));
         wait("it is told", || how_often(&setup, "denied") == 1);
@@ -79,6 +80,13 @@ fn supervised(kind: Kind) {
         assert!(denial["call"].as_str().unwrap().starts_with("mkdir("), "{kind:?}: {denial}");
         assert_eq!(denial["action"], "errno(EROFS)", "{kind:?}");
         assert_eq!(denial["name"], "mkdir", "{kind:?}");
+
+        let policy = setup.path("policies/no-mkdir.yaml").display().to_string();
+        let verify = ["verify", "--pid", &pid, "--policy", &policy];
+        let verified = strait(&[&verify[..], &["--supervised"]].concat());
+        assert!(verified.contains("holds: every thread"), "{kind:?}: {verified}");
+        let verified = Command::new(STRAIT).args(verify).output().unwrap();
+        assert_eq!(verified.status.code(), Some(1), "{kind:?}: {}", text(&verified));
 
         let [supervisor] = supervisors(&setup)[..] else { panic!("{kind:?}: one supervises") };
         let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/supervisor/container.yaml");
