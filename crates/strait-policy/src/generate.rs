@@ -248,8 +248,15 @@ impl Seen {
     /// What the runtimes need in other circumstances than those that were recorded: with privileges
     /// to give up or none, and by their own timing.
     fn complete_runtimes(&mut self) {
+        let mut prctl = None;
         for (release, needed) in &mut self.needed {
             needed.extend(Set::seen_of_runtime(release).filter_map(Syscall::from_name));
+            prctl = prctl.or_else(|| needed.iter().copied().find(|call| call.name() == "prctl"));
+        }
+        // What the workload makes of it alone would have it narrowed to that.
+        let of_prctl = self.observations.iter_mut().filter(|((call, _), _)| Some(*call) == prctl);
+        for options in of_prctl.filter_map(|(_, seen)| seen.arguments.get_mut("option")) {
+            GIVING_UP.iter().for_each(|&option| options.insert(option));
         }
     }
 
@@ -385,6 +392,10 @@ fn uses_x32(recordings: &[Recording]) -> bool {
 
 /// Allows what libraries put in the place of what is allowed already.
 ///
+/// By which options of prctl(2) runc and crun give up privileges, where they do so after they have loaded the filter:
+/// `PR_SET_KEEPCAPS`, `PR_CAPBSET_DROP` and `PR_CAP_AMBIENT` (include/uapi/linux/prctl.h).
+const GIVING_UP: [u64; 3] = [8, 24, 47];
+
 /// A call that has an allowed one beside it is not narrowed to what was seen of it: another release
 /// would make the calls that now are the other's.
 fn allow_swapped(answers: &mut Answers, arch: Arch, narrowing: Narrowing) {
@@ -634,6 +645,46 @@ mod tests {
         let exact = GenerateOptions { exact: true, ..GenerateOptions::default() };
         let exact = generate(&[recording], &exact).unwrap();
         assert_eq!(decide_name(&exact, "capset"), Action::Errno(EPERM));
+    }
+
+    /// Recorded with no_new_privs, where the runtime gives up its privileges before it loads the filter.
+    #[test]
+    fn what_a_workload_makes_of_prctl_keeps_no_runtime_from_giving_up_privileges() {
+        let prctl = call("prctl");
+        let nr = prctl.number(Arch::X86_64).unwrap();
+        let once = Outcomes { count: 1, succeeded: 1, ..Outcomes::default() };
+        let recording = |runtime: &str| {
+            let mut recording = Recording::builder(engine(), "6.18.44");
+            let release = Some(runtime.to_owned());
+            let execve = call("execve").number(Arch::X86_64).unwrap();
+            for (image, phase, nr) in [
+                (Image { release, ..Image::from("/runtime") }, Phase::Runtime, execve),
+                (Image::from("/web"), Phase::StartUp, nr),
+            ] {
+                let site = Site { image, phase: Some(phase), arch: Arch::X86_64, nr };
+                let mut seen = Observation::from(&once);
+                if site.image.path == "/web" {
+                    seen.see(Arch::X86_64, &prctl.args(Arch::X86_64).unwrap()[0], 15);
+                }
+                recording.observe(site, &seen);
+            }
+            recording.build()
+        };
+        let passes = |runtime: &str, exact: bool| -> Vec<u64> {
+            let options = GenerateOptions { exact, ..GenerateOptions::default() };
+            let rules = generate(&[recording(runtime)], &options).unwrap().lower().unwrap();
+            let decide = |option: u64| {
+                let mut data = SeccompData::new(Arch::X86_64.audit_arch(), nr);
+                data.args[0] = option;
+                rules.decide(&data)
+            };
+            [8, 15, 24, 35, 47].into_iter().filter(|&it| decide(it) == Action::Allow).collect()
+        };
+        for runtime in ["runc 1.1.5", "crun 1.8.1"] {
+            assert_eq!(passes(runtime, false), [8, 15, 24, 47], "{runtime}");
+            assert_eq!(passes(runtime, true), [15], "{runtime}");
+        }
+        assert_eq!(passes("bwrap", false), [15]);
     }
 
     #[test]

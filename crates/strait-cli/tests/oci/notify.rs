@@ -124,9 +124,7 @@ fn least_privilege(kind: Kind) {
     let Some(engine) = setup.engine(kind, "a generated policy is supervised") else { return };
     let recorded = script("chmod 755 /tmp");
     let work = ["/bin/sh", "-c", &recorded];
-    // It sets no_new_privs unless told otherwise.
-    let more: &[&str] = if kind == Kind::Containerd { &["--allow-new-privs"] } else { &[] };
-    let file = start_recorded(&setup, &engine, "web", Profile::Default, more, &work);
+    let file = start_recorded(&setup, &engine, "web", Profile::Default, &[], &work);
     wait("it works", || engine.exec("web", &["/bin/test", "-s", "/tmp/done"]).is_ok());
     engine.remove("web");
     recording(&setup, &file);
@@ -139,6 +137,7 @@ fn least_privilege(kind: Kind) {
     let binary = ["--runc-binary", &binary];
     for is_last in [false, true] {
         let options: &[&str] = match kind {
+            // It sets no_new_privs unless told otherwise, as it has for the recording.
             Kind::Containerd if is_last => &[binary[0], binary[1], "--allow-new-privs"],
             Kind::Containerd => &binary,
             _ if is_last => &[],
@@ -248,6 +247,49 @@ fn a_supervisor_whose_container_does_not_come_ends() {
             wait("it ends", || supervisors(&setup).is_empty());
         }
     }
+}
+
+/// Many at a time: each is answered and told of, and nothing is left.
+#[test]
+fn many_are_supervised_together() {
+    const CONTAINERS: usize = 20;
+    const EXECS: usize = 5;
+    let setup = Setup::new();
+    let test = "many are supervised together";
+    let Some(engine) = setup.engine(Kind::Containerd, test) else { return };
+    fs::write(setup.path("policies/bindings"), "* no-mkdir notify\n").unwrap();
+    let binary = setup.program("runc");
+    std::thread::scope(|scope| {
+        for index in 0..CONTAINERS {
+            let (engine, binary) = (&engine, &binary);
+            scope.spawn(move || {
+                let name = format!("many-{index}");
+                let (options, sleep) = (["--runc-binary", binary], ["/bin/sleep", "1000"]);
+                engine.run(&name, Profile::Default, &options, &sleep).unwrap();
+                for _ in 0..EXECS {
+                    let error = mkdir(engine, &name).unwrap_err();
+                    assert!(error.contains("Read-only file system"), "{error}");
+                }
+            });
+        }
+    });
+    let supervising = supervisors(&setup);
+    assert_eq!(supervising.len(), CONTAINERS);
+    let sockets: Vec<PathBuf> = supervising.into_iter().map(socket).collect();
+    std::thread::scope(|scope| {
+        for index in 0..CONTAINERS {
+            let engine = &engine;
+            scope.spawn(move || engine.remove(&format!("many-{index}")));
+        }
+    });
+    wait("they end", || supervisors(&setup).is_empty());
+    wait("nothing is left", || !sockets.iter().any(|socket| socket.exists()));
+    let told = denials(&setup);
+    let sums = told.iter().filter(|denial| denial["event"] == "summary");
+    let counts: Vec<u64> = sums.map(|sum| sum["count"].as_u64().unwrap()).collect();
+    assert_eq!(counts, [EXECS as u64; CONTAINERS]);
+    // What is denied at each exec is told of once, and with the sum.
+    assert_eq!(told.len(), 2 * CONTAINERS);
 }
 
 /// What hands a listener over calls what a workload of a single process does not.
