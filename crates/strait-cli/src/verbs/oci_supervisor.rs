@@ -9,7 +9,9 @@ use std::io;
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
-use rustix::process::{DumpableBehavior, Pid, set_dumpable_behavior};
+use rustix::process::{
+    DumpableBehavior, Pid, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit,
+};
 use strait_policy::Policy;
 use strait_runtime::oci::makers::Makers;
 use strait_runtime::oci::recordings::Destination;
@@ -56,6 +58,9 @@ fn answer(args: &OciSupervisor) -> Result<ExitCode, Failure> {
         let destination = Destination::new(&args.recordings, &file(&container.id));
         let file = destination.map_err(io::Error::other)?.append()?;
         let teller = Teller::new(Denials::Json, Some(file), Answering::Enforce, &policy)?;
+        // One for each process that is executed in the container.
+        let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+        setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?;
         // What it has read is no business of the container's.
         let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
         supervisor::confine_for_container()

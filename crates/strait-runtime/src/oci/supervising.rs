@@ -232,7 +232,8 @@ impl Told {
         let Told { supervising, mut by, policy, steps } = self;
         by.write_all(SUPERVISING.as_bytes())?;
         drop(by);
-        let mut runtimes = Runtimes { listener: supervising.listener, connections: Vec::new() };
+        let mut runtimes =
+            Runtimes { listener: supervising.listener, connections: Vec::new(), is_full: false };
         let Some(come) = runtimes.first(&supervising.starter, supervising.makers)? else {
             return Ok(None);
         };
@@ -285,6 +286,8 @@ fn serve(
 struct Runtimes {
     listener: UnixListener,
     connections: Vec<Connection>,
+    /// Whether there is no descriptor left for one more: then they wait until something has ended.
+    is_full: bool,
 }
 
 /// One of them.
@@ -332,7 +335,7 @@ impl Runtimes {
     /// Waits until somebody has something to say. Returns which of these descriptors are ready, in order.
     fn wait(&self, watched: &[BorrowedFd<'_>], left: Option<Duration>) -> io::Result<Vec<usize>> {
         let streams = self.connections.iter().map(|connection| connection.stream.as_fd());
-        let own = std::iter::once(self.listener.as_fd()).chain(streams);
+        let own = (!self.is_full).then(|| self.listener.as_fd()).into_iter().chain(streams);
         let mut fds: Vec<PollFd<'_>> = watched
             .iter()
             .copied()
@@ -351,6 +354,7 @@ impl Runtimes {
     /// Lets in who has connected, and hears what there is to hear. What is no hand-over is dropped, and with it the
     /// listener, if it has come: nobody answers its process then, which gets ENOSYS.
     fn attend(&mut self) -> io::Result<Vec<Come>> {
+        self.is_full = false;
         loop {
             match self.listener.accept() {
                 // Whoever comes in such numbers is no runtime: nobody but root can.
@@ -362,6 +366,10 @@ impl Runtimes {
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.raw_os_error() == Some(Errno::MFILE.raw_os_error()) => {
+                    self.is_full = true;
+                    break;
+                }
                 Err(error) => return Err(error),
             }
         }
