@@ -12,7 +12,8 @@ use crate::engine::{can_contain, in_path, rootfs, succeed};
 /// The user: `nobody`, whom every machine has and who owns nothing.
 pub const USER: u32 = 65534;
 
-const IMAGE: &str = "localhost/strait-test/rootless:latest";
+/// The name of the image that all containers are of: a static busybox.
+pub const IMAGE: &str = "localhost/strait-test/rootless:latest";
 
 /// Podman as that user has it, until it is dropped.
 #[derive(Debug)]

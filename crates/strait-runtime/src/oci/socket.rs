@@ -1,5 +1,5 @@
-//! Sockets by which Strait's own processes find each other: in a folder that is root's alone, with random names
-//! that whoever may annotate a container neither chooses nor learns.
+//! Sockets by which Strait's own processes find each other: in a folder that is root's alone, or the user's whose
+//! containers these are, with random names that whoever may annotate a container neither chooses nor learns.
 
 use std::fmt;
 use std::fs::{self, DirBuilder, File};
@@ -9,8 +9,18 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use super::trusted::is_in_user_namespace;
+
 /// Where the sockets are.
 const FOLDER: &str = "/run/strait";
+
+/// Where they are here: a user without privileges has a folder for such things, which the variable names (the XDG
+/// Base Directory Specification). To root that says nothing.
+fn folder() -> PathBuf {
+    let is_root = rustix::process::geteuid().is_root() && !is_in_user_namespace();
+    let own = std::env::var_os("XDG_RUNTIME_DIR").filter(|own| !is_root && !own.is_empty());
+    own.map_or_else(|| PathBuf::from(FOLDER), |own| Path::new(&own).join("strait"))
+}
 
 /// The name of a socket: 32 hexadecimal digits.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,12 +64,12 @@ impl SocketName {
 
     /// The socket's path.
     pub fn path(&self) -> PathBuf {
-        Path::new(FOLDER).join(&self.0)
+        folder().join(&self.0)
     }
 
     /// The name of the socket that has this path, if it is one of the folder.
     pub fn of(path: &Path) -> Option<SocketName> {
-        let name = path.strip_prefix(FOLDER).ok()?;
+        let name = path.strip_prefix(folder()).ok()?;
         name.to_str()?.parse().ok()
     }
 
@@ -71,14 +81,15 @@ impl SocketName {
 
 /// A socket in the folder, which is made if need be.
 pub(super) fn listen() -> io::Result<(SocketName, UnixListener)> {
-    match DirBuilder::new().mode(0o700).create(FOLDER) {
+    let path = folder();
+    match DirBuilder::new().mode(0o700).create(&path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
         _ => {}
     }
-    let folder = fs::symlink_metadata(FOLDER)?;
+    let folder = fs::symlink_metadata(&path)?;
     let own = rustix::process::geteuid().as_raw();
     if !folder.is_dir() || folder.uid() != own || folder.mode() & 0o077 != 0 {
-        let text = format!("{FOLDER} is not a folder that nobody else can look into");
+        let text = format!("{} is not a folder that nobody else can look into", path.display());
         return Err(io::Error::other(text));
     }
     let name = SocketName::random()?;

@@ -223,12 +223,17 @@ fn is_ours(stat: &Stat) -> bool {
 /// Whether this is how the kernel calls users of outside, to a process in a user namespace that they are
 /// not in: root is one of them, and which one it is cannot be told (user_namespaces(7)).
 fn is_outside(uid: u32) -> bool {
-    let read = |file: &str| std::fs::read_to_string(file).ok();
-    let overflow = read("/proc/sys/kernel/overflowuid").and_then(|text| text.trim().parse().ok());
-    let map = read("/proc/self/uid_map").unwrap_or_default();
+    let overflow = std::fs::read_to_string("/proc/sys/kernel/overflowuid").ok();
+    let overflow = overflow.and_then(|text| text.trim().parse().ok());
+    Some(uid) == overflow && is_in_user_namespace()
+}
+
+/// Whether this process is in a user namespace that not all users are in, so that its root is not the machine's.
+pub(super) fn is_in_user_namespace() -> bool {
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
     let words: Vec<&str> = map.split_whitespace().collect();
     // Who reads nothing there has no user namespaces.
-    Some(uid) == overflow && !words.is_empty() && words != ["0", "0", "4294967295"]
+    !words.is_empty() && words != ["0", "0", "4294967295"]
 }
 
 #[cfg(test)]
