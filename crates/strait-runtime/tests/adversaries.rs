@@ -5,6 +5,7 @@
 mod caller;
 
 use std::fs;
+use std::io::BufReader;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -12,7 +13,7 @@ use std::process::{self, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use rustix::process::{Signal, geteuid, kill_process};
+use rustix::process::{Pid, Signal, geteuid, kill_process};
 use strait_policy::Recording;
 use strait_policy::recording::Exit;
 use strait_runtime::record::Choice;
@@ -297,6 +298,44 @@ fn kernel_has_pid_max_of_namespaces() -> bool {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
     let mut numbers = release.split(['.', '-']).map_while(|number| number.parse::<u32>().ok());
     (numbers.next(), numbers.next()) >= (Some(6), Some(14))
+}
+
+/// Who does not read has the kernel's buffer run over: each record that was not read is counted.
+#[test]
+fn what_the_audit_engine_loses_is_counted() {
+    const CALLS: u64 = 60_000;
+    let test = "what_the_audit_engine_loses_is_counted";
+    if !engines(test).contains(&Choice::Audit) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("recording");
+    let mut recorder = process::Command::new(example())
+        .args([name(Choice::Audit)])
+        .args([&file, &victim::caller()])
+        .args(["crew", "0", "1", &CALLS.to_string()])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut output = BufReader::new(recorder.stdout.take().unwrap());
+    line_with(&mut output, "ready");
+    let pid = Pid::from_child(&recorder);
+    kill_process(pid, Signal::STOP).unwrap();
+    drop(recorder.stdin.take());
+    line_with(&mut output, &format!("x86_64 110 {CALLS} {CALLS} 0"));
+    kill_process(pid, Signal::CONT).unwrap();
+    assert!(recorder.wait().unwrap().success());
+    let recording = Recording::from_json(&fs::read_to_string(&file).unwrap()).unwrap();
+    let completeness = recording.completeness();
+    let calls = recording.calls().iter().filter(|call| call.nr == 110);
+    let count: u64 = calls.map(|call| call.outcomes.count).sum();
+    // Records of others may be lost with them.
+    assert!(
+        count < CALLS && count + completeness.lost["audit events"] >= CALLS,
+        "{completeness:?}"
+    );
+    assert!(completeness.lost["audit socket overruns"] > 0, "{completeness:?}");
 }
 
 /// A command that does not end when it is asked to is killed after ten seconds; every engine with
