@@ -486,6 +486,9 @@ INLINE u32 adopt(u32 in_call)
 		workload = by_cgroup();
 	if (namespace_count && workload == NO_WORKLOAD)
 		workload = by_namespaces(in_call);
+	// Said apart, as what follows is nothing for the verifier to look at where nobody is adopted.
+	if (workload == NO_WORKLOAD)
+		return 0;
 	struct workload *of = bpf_map_lookup_elem(&workloads, &workload);
 	if (!of)
 		return 0;
