@@ -347,7 +347,8 @@ fn a_command_that_does_not_end() {
     for engine in engines("a_command_that_does_not_end").into_iter().rev().take(effort(1)) {
         let mut recorder = Recorder::of(engine, &file, &["stubborn"]);
         kill_process(recorder.pid(), Signal::INT).unwrap();
-        assert!(recorder.process.wait().unwrap().success());
+        let status = recorder.process.wait().unwrap();
+        assert!(status.success(), "{engine:?}: {status}");
         let recording = Recording::from_json(&fs::read_to_string(&file).unwrap()).unwrap();
         assert_eq!(recording.exit(), Some(Exit::Signal(9)), "{engine:?}");
         assert!(recording.completeness().interrupted, "{engine:?}");

@@ -211,7 +211,8 @@ fn all_engines_agree_on_when_each_call_was_made() {
     for engine in caller::engines("all_engines_agree_on_when_each_call_was_made") {
         let mut recorder = Recorder::of_program(engine, &file, &victim::stages(), &words);
         kill_process(recorder.pid(), Signal::TERM).unwrap();
-        assert!(recorder.process.wait().unwrap().success());
+        let status = recorder.process.wait().unwrap();
+        assert!(status.success(), "{engine:?}: {status}");
         let recording = Recording::from_json(&fs::read_to_string(&file).unwrap()).unwrap();
         let mut seen: BTreeMap<(u32, Phase), u64> = BTreeMap::new();
         for call in recording.calls() {

@@ -420,7 +420,8 @@ fn an_interrupted_recording_is_whole_up_to_then() {
         let mut recorder = Recorder::new(engine, &file);
         kill_process(recorder.pid(), Signal::INT).unwrap();
         let caller = line_with(&mut recorder.output, "x86_64 110 ");
-        assert!(recorder.process.wait().unwrap().success());
+        let status = recorder.process.wait().unwrap();
+        assert!(status.success(), "{engine:?}: {status}");
         let recording = Recording::from_json(&fs::read_to_string(&file).unwrap()).unwrap();
         // A call that was begun just before the signal may be made in the phase that it begins.
         let seen = recording.calls().iter().filter(|call| call.nr == 110);
