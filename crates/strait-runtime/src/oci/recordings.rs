@@ -14,6 +14,8 @@ use rustix::io::Errno;
 use strait_policy::Recording;
 use strait_policy::recording::Container;
 
+use super::trusted::{Folder, TrustError};
+
 /// Where recordings are written, unless told otherwise.
 pub const RECORDINGS: &str = "/var/lib/strait/recordings";
 
@@ -56,6 +58,9 @@ pub enum DestinationError {
         /// It.
         path: PathBuf,
     },
+    /// Others can put another folder in its place.
+    #[error("the folder for recordings cannot be used")]
+    Way(#[source] TrustError),
     /// The file is not in the folder.
     #[error("{file:?} is no file in {}: recordings are written there and nowhere else", folder.display())]
     Outside {
@@ -136,6 +141,8 @@ impl Destination {
         if (stat.st_uid != 0 && stat.st_uid != own) || stat.st_mode & 0o022 != 0 {
             return Err(DestinationError::Shared { path });
         }
+        // Who may write to a folder on the way could have had it lead to another one of root's.
+        Folder::open(folder).map_err(DestinationError::Way)?;
         let path = folder.join(inside);
         match statat(&opened, inside, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) if FileType::from_raw_mode(stat.st_mode).is_file() => {}
@@ -433,7 +440,14 @@ mod tests {
         let link = parent.path().join("link");
         symlink(&folder, &link).unwrap();
         assert!(matches!(Destination::new(&link, "x"), Err(DestinationError::Folder { .. })));
-        fs::set_permissions(&folder, fs::Permissions::from_mode(0o777)).unwrap();
+        let mode = |path: &Path, mode: u32| {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        };
+        mode(parent.path(), 0o777);
+        assert!(matches!(Destination::new(&folder, "x"), Err(DestinationError::Way(_))));
+        mode(parent.path(), 0o1777);
+        assert!(Destination::new(&folder, "x").is_ok());
+        mode(&folder, 0o777);
         assert!(matches!(Destination::new(&folder, "x"), Err(DestinationError::Shared { .. })));
     }
 }
