@@ -83,7 +83,7 @@ fn recording_in(dir: &TempDir, processes: &Path, words: &[&str]) -> Child {
         .unwrap();
     let mut said = BufReader::new(strait.stderr.take().unwrap());
     let mut line = String::new();
-    while !line.contains("workloads, into") {
+    while !line.contains(" has begun") {
         line.clear();
         assert!(said.read_line(&mut line).unwrap() > 0, "it has ended");
     }
@@ -317,6 +317,23 @@ fn a_signal_ends_all_recordings_and_no_workload() {
     for workload in &mut waiting {
         assert!(workload.runs());
         workload.finish();
+    }
+}
+
+/// Who waits for what it says loses nothing, of one workload too.
+#[test]
+fn that_a_recording_of_one_has_begun_is_said() {
+    for engine in ["ebpf", "ptrace"] {
+        if engine == "ebpf" && !ebpf("that_a_recording_of_one_has_begun_is_said") {
+            continue;
+        }
+        let dir = TempDir::new().unwrap();
+        let mut waiting = Waiting::start(&[], "call 111 0 0 0 0 0 0 call 162 0 0 0 0 0 0");
+        let words = ["--engine", engine, "-o", "one.json", "--pid", &waiting.pid()];
+        let mut strait = recording(&dir, &words);
+        waiting.finish();
+        assert!(strait.wait().unwrap().success());
+        assert_eq!(made(&dir.path().join("one.json")).0, [1, 0, 1], "{engine}");
     }
 }
 

@@ -42,7 +42,7 @@ impl Recorder {
         let mut strait = strait.stderr(Stdio::piped()).spawn().unwrap();
         let mut told = BufReader::new(strait.stderr.take().unwrap());
         let (mut text, mut line) = (String::new(), String::new());
-        while !line.contains("workloads, into") {
+        while !line.contains(" has begun") {
             line.clear();
             assert!(told.read_line(&mut line).unwrap() > 0, "it has ended: {text}");
             text += &line;

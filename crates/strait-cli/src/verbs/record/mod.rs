@@ -47,8 +47,12 @@ fn recorded(args: &Record) -> Result<ExitCode, Failure> {
     }
     output::check(file.as_deref().unwrap_or(Path::new("-"))).map_err(Failure::bad_input)?;
     let command;
+    let mut runs = None;
     let target = match running.into_iter().next() {
-        Some(one) => one.target,
+        Some(one) => {
+            runs = Some(one.said());
+            one.target
+        }
         None => {
             let ours = file.as_deref().is_none_or(|path| path == Path::new("-"));
             command = apart(self::command(&args.command)?, ours)?;
@@ -61,7 +65,12 @@ fn recorded(args: &Record) -> Result<ExitCode, Failure> {
         duration: args.duration,
         ready: args.ready.clone().unwrap_or_default(),
     };
-    let recording = record::start(&request).and_then(record::Running::wait).map_err(failure)?;
+    let recording = record::start(&request).map_err(failure)?;
+    if let Some(one) = runs.filter(|_| !args.quiet) {
+        // What is done from now on is recorded: who waits for that may go on.
+        output::say(&format!("strait: recording {one} has begun"));
+    }
+    let recording = recording.wait().map_err(failure)?;
     output::write(file.as_deref(), recording.to_json().as_bytes()).map_err(Failure::refused)?;
     if !args.quiet {
         say(&recording, args.engine, "strait: ");

@@ -27,6 +27,11 @@ impl Workload {
         Workload { target, kind, name: name.into() }
     }
 
+    /// What it is called in messages: `container web`.
+    pub fn said(&self) -> String {
+        format!("{} {}", self.kind, output::printable(&self.name))
+    }
+
     /// The name of its file: `container-web.json`.
     pub fn file(&self) -> String {
         self.file_with("")
@@ -62,7 +67,7 @@ pub fn record(args: &Record, workloads: &[Workload]) -> Result<ExitCode, Failure
     .map_err(failure)?;
     if !args.quiet {
         let (many, folder) = (workloads.len(), folder.display());
-        output::say(&format!("strait: recording {many} workloads, into {folder}"));
+        output::say(&format!("strait: recording {many} workloads has begun, into {folder}"));
     }
     // What can be written is, whatever became of the others.
     let mut failed = None;
