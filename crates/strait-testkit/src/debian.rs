@@ -9,17 +9,12 @@ use tempfile::TempDir;
 
 use crate::engine::{in_path, succeed};
 
-/// The archive.
-const ARCHIVE: &str = "http://deb.debian.org/debian";
-
 /// The folder into which these packages of a suite are unpacked, together, by this name.
 ///
 /// # Errors
 /// If they are not to be had, or are not what the archive's list says.
 pub(crate) fn unpacked(suite: &str, name: &str, packages: &[&str]) -> Result<PathBuf, String> {
-    let target = std::env::var_os("CARGO_TARGET_DIR")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target"), PathBuf::from);
-    let engines = target.join("engines");
+    let engines = target().join("engines");
     let unpacked = engines.join(name);
     let failed = |error: std::io::Error| error.to_string();
     if unpacked.exists() {
@@ -35,11 +30,12 @@ pub(crate) fn unpacked(suite: &str, name: &str, packages: &[&str]) -> Result<Pat
     }
     fs::create_dir_all(&engines).map_err(failed)?;
     let folder = TempDir::new_in(&engines).map_err(failed)?;
+    let archive = mirror()?;
     let fetch = |what: &str, name: &str| {
         let file = folder.path().join(name);
         let mut curl = Command::new("curl");
         curl.args(["--silent", "--show-error", "--fail", "--location", "--max-time", "120"]);
-        succeed(curl.arg("--output").arg(&file).arg(format!("{ARCHIVE}/{what}"))).map(|_| file)
+        succeed(curl.arg("--output").arg(&file).arg(format!("{archive}/{what}"))).map(|_| file)
     };
     let list = format!("dists/{suite}/main/binary-amd64/Packages.xz");
     let list = fetch(&list, "Packages.xz").map_err(|error| format!("not to be had: {error}"))?;
@@ -62,6 +58,20 @@ pub(crate) fn unpacked(suite: &str, name: &str, packages: &[&str]) -> Result<Pat
     // Another test may have been first, and its is as good.
     let _ = fs::rename(&fresh, &unpacked);
     unpacked.canonicalize().map_err(failed)
+}
+
+/// Where what is fetched and built is kept.
+pub(crate) fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target"), PathBuf::from)
+}
+
+/// The mirror that this machine has Debian's packages from, as apt knows it.
+fn mirror() -> Result<String, String> {
+    let mut apt = Command::new("apt-get");
+    let sites = succeed(apt.args(["indextargets", "--format", "$(SITE)", "Label: Debian"]))?;
+    let site = sites.lines().find(|site| !site.is_empty()).map(str::to_owned);
+    site.ok_or_else(|| "apt knows no mirror of Debian".to_owned())
 }
 
 /// The SHA-256 digest of a file.

@@ -12,6 +12,7 @@ use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
 
+use crate::debian::target;
 use crate::engine::{in_path, succeed};
 use crate::skip;
 
@@ -93,8 +94,7 @@ fn try_run(programs: &[&Path], script: &str) -> Result<String, String> {
 
 /// The kernel's image, which is fetched if it is not there yet.
 fn kernel() -> Result<PathBuf, String> {
-    let target = std::env::var_os("CARGO_TARGET_DIR")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target"), PathBuf::from);
+    let target = target();
     let unpacked = target.join("kernels/debian-12");
     if let Some(image) = image(&unpacked) {
         return Ok(image);
