@@ -55,6 +55,9 @@ impl Asked {
             })
         });
         assert!(is_ahead(&asked.setup));
+        // It was started first, and the hook is told of it when the rest is done.
+        let config = asked.setup.path("config.json");
+        wait("the hook is told", || fs::read_to_string(&config).unwrap().contains("--recorder"));
         Some(asked)
     }
 
