@@ -81,11 +81,12 @@ fn root_finds_the_containers_of_users_and_looks_into_them() {
 #[test]
 fn users_have_their_containers_bound() {
     let test = "containers of users are bound";
+    // With the runtime, by which the containers are removed in the end.
+    let folder = tempfile::tempdir().unwrap();
     let rootless = match Rootless::try_start() {
         Ok(rootless) => rootless,
         Err(reason) => return skip(test, &reason),
     };
-    let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     let mode = |name: &str, mode: u32| {
         fs::set_permissions(path(name), fs::Permissions::from_mode(mode)).unwrap();
@@ -161,4 +162,5 @@ fn users_have_their_containers_bound() {
         std::thread::sleep(Duration::from_millis(50));
         is_summed_up()
     }));
+    assert_eq!(rootless.clear(), Vec::<String>::new());
 }

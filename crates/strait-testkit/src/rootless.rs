@@ -4,10 +4,11 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::engine::{can_contain, in_path, rootfs, succeed};
+use crate::engine::{can_contain, in_path, naming, rootfs, succeed};
 
 /// The user: `nobody`, whom every machine has and who owns nothing.
 pub const USER: u32 = 65534;
@@ -96,6 +97,20 @@ impl Rootless {
     pub fn inspect(&self, name: &str, format: &str) -> Result<String, String> {
         let said = succeed(self.client().args(["inspect", "--format", format, name]))?;
         Ok(said.trim().to_owned())
+    }
+
+    /// Removes the containers, for which their runtimes have to be there still. What is left of them.
+    pub fn clear(&self) -> Vec<String> {
+        let _ = succeed(self.client().args(["rm", "--all", "--force", "--time", "0"]));
+        let left =
+            || naming(self.folder.path()).into_iter().map(|(pid, line)| format!("{pid}: {line}"));
+        for _ in 0..200 {
+            if left().next().is_none() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        left().collect()
     }
 }
 
