@@ -137,14 +137,12 @@ fn pack(programs: &[&Path], script: &str, root: &Path, archive: &Path) -> Result
         symlink("busybox", root.join("bin").join(applet))
             .or_else(|error| if applet == "busybox" { Ok(()) } else { Err(failed(error)) })?;
     }
-    let mut libraries = BTreeSet::new();
+    let mut libraries = libraries_of(Path::new(busybox.trim()))?;
     for program in programs {
         let name = program.file_name().ok_or("a program has no name")?;
         let copy = root.join("bin").join(name);
         succeed(Command::new("strip").arg("-o").arg(&copy).arg(program))?;
-        let needed = succeed(Command::new("ldd").arg(program))?;
-        let paths = needed.split_whitespace().filter(|word| word.starts_with('/'));
-        libraries.extend(paths.map(PathBuf::from));
+        libraries.extend(libraries_of(program)?);
     }
     for library in libraries {
         let inside = root.join(library.strip_prefix("/").unwrap_or(&library));
@@ -157,4 +155,16 @@ fn pack(programs: &[&Path], script: &str, root: &Path, archive: &Path) -> Result
     let mut cpio = Command::new("sh");
     cpio.args(["-c", "find . | busybox cpio -o -H newc > \"$0\""]).arg(archive);
     succeed(cpio.current_dir(root)).map(|_| ())
+}
+
+/// The libraries that a program is loaded with, and what loads them; none of one that is static, which ldd(1)
+/// calls a failure.
+fn libraries_of(program: &Path) -> Result<BTreeSet<PathBuf>, String> {
+    let told =
+        Command::new("ldd").arg(program).output().map_err(|error| format!("ldd: {error}"))?;
+    let told = String::from_utf8_lossy(&told.stdout).into_owned();
+    // A line that names the program itself ends its path with a colon.
+    let paths =
+        told.split_whitespace().filter(|word| word.starts_with('/') && !word.ends_with(':'));
+    Ok(paths.map(PathBuf::from).collect())
 }
